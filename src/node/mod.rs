@@ -1,0 +1,1 @@
+//! Placeholder; see the layer table in lib.rs.

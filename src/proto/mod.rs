@@ -1,0 +1,3 @@
+//! Sans-IO state machines. Time and datagrams are inputs; datagrams, deadlines and events are
+//! outputs. Nothing here sleeps, reads a clock, draws from the operating system's randomness or
+//! touches a socket.

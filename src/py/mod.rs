@@ -1,0 +1,1 @@
+//! PyO3 classes; see the layer table in lib.rs.
