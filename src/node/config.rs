@@ -1,0 +1,60 @@
+//! How a node is set up.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::proto::stream::StreamConfig;
+
+/// Settings of a node; [`NodeConfig::default`] works.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Name others find this node by; `None` for a node that only calls others.
+    pub hostname: Option<String>,
+    /// `host:port` of a rendezvous, `registry=host:port,beacon=host:port`, `embedded` or
+    /// `embedded:port`. `None`: `PILOT_RENDEZVOUS`, then the configuration file, then `embedded`.
+    pub rendezvous: Option<String>,
+    /// Directory of identities and pins. `None`: `PILOT_HOME`, then `~/.pilot-agent`.
+    pub home: Option<PathBuf>,
+    /// UDP address to bind. The default is every address, IPv6 and IPv4, any free port.
+    pub listen: SocketAddr,
+    /// Whether every agent of the rendezvous may find this one and connect.
+    pub public: bool,
+    /// What this agent can do, in words others search for; at most 16 of at most 64 bytes.
+    pub capabilities: Vec<String>,
+    /// Where received files go. `None`: `<home>/inbox/<hostname>`.
+    pub inbox: Option<PathBuf>,
+    /// How long `start` may take.
+    pub start_timeout: Duration,
+    /// Time between heartbeats to the registry.
+    pub heartbeat: Duration,
+    /// A peer without any sign of life for this long, while something is wanted of it, is
+    /// unreachable.
+    pub peer_timeout: Duration,
+    /// Settings of every stream.
+    pub stream: StreamConfig,
+    /// Largest message, in bytes.
+    pub max_message: usize,
+    /// Bytes of messages that wait for the application; more are not acknowledged.
+    pub inbox_limit: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            hostname: None,
+            rendezvous: None,
+            home: None,
+            listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+            public: true,
+            capabilities: Vec::new(),
+            inbox: None,
+            start_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(20),
+            peer_timeout: Duration::from_secs(30),
+            stream: StreamConfig::default(),
+            max_message: 64 << 20,
+            inbox_limit: 256 << 20,
+        }
+    }
+}
