@@ -1,0 +1,212 @@
+//! The node's one UDP socket: dual stack, batched receive (GRO) and segmented send (GSO).
+//!
+//! Everything goes through [`quinn_udp`], so one system call moves up to 64 datagrams. Addresses
+//! are canonical on this side of the socket: an IPv4 peer is an IPv4 address, although a dual
+//! stack socket calls it `::ffff:a.b.c.d`.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+
+/// Buffers of one receive call. Each holds a run of datagrams from one sender.
+const BATCH: usize = 8;
+/// Bytes of each: the largest datagram, or the largest run that GRO makes.
+const BUFFER_LEN: usize = 65_535;
+/// Asked of the kernel for both directions, in bytes; it may grant less.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct UdpIo {
+    socket: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    is_v6: bool,
+}
+
+impl UdpIo {
+    /// Binds `listen`. An unspecified IPv6 address means both families; where the machine has no
+    /// IPv6, it falls back to IPv4.
+    ///
+    /// # Errors
+    /// What the operating system says, e.g. that the address is in use.
+    pub fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let socket = match Self::open(listen) {
+            Err(error)
+                if listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                    && error.kind() != io::ErrorKind::AddrInUse =>
+            {
+                Self::open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()))?
+            }
+            other => other?,
+        };
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // The kernel clamps silently to its limits; failing here would help nobody.
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket, state, local, is_v6: local.is_ipv6() })
+    }
+
+    fn open(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+        if listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&listen.into())?;
+        Ok(socket.into())
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Most datagrams that one [`try_send`](Self::try_send) may hold.
+    #[must_use]
+    pub fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Sends `contents` to `destination`, cut into datagrams of `segment_size` bytes (the last may
+    /// be shorter). Errors other than a full buffer lose the datagrams, as the network may.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket's buffer is full: wait for [`writable`](Self::writable).
+    pub fn try_send(
+        &self,
+        destination: SocketAddr,
+        contents: &[u8],
+        segment_size: usize,
+    ) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: self.native(destination),
+            ecn: None,
+            contents,
+            segment_size: (segment_size < contents.len()).then_some(segment_size),
+            src_ip: None,
+        };
+        self.socket.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+        })
+    }
+
+    /// Receives what is there into `batch`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there: wait for [`readable`](Self::readable).
+    pub fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        batch.filled = 0;
+        let mut rest: &mut [u8] = &mut batch.storage;
+        let mut slices: [IoSliceMut<'_>; BATCH] = std::array::from_fn(|_| {
+            let (head, tail) = std::mem::take(&mut rest).split_at_mut(BUFFER_LEN);
+            rest = tail;
+            IoSliceMut::new(head)
+        });
+        batch.filled = self.socket.try_io(Interest::READABLE, || {
+            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut batch.meta)
+        })?;
+        Ok(())
+    }
+
+    /// Waits until there is something to receive.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Waits until there is room to send.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.socket.writable().await
+    }
+
+    fn native(&self, addr: SocketAddr) -> SocketAddr {
+        match addr {
+            SocketAddr::V4(v4) if self.is_v6 => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Storage of received datagrams, reused from call to call.
+pub struct RecvBatch {
+    storage: Box<[u8]>,
+    meta: [RecvMeta; BATCH],
+    filled: usize,
+}
+
+impl Default for RecvBatch {
+    fn default() -> Self {
+        Self {
+            storage: vec![0; BATCH * BUFFER_LEN].into_boxed_slice(),
+            meta: [RecvMeta::default(); BATCH],
+            filled: 0,
+        }
+    }
+}
+
+impl RecvBatch {
+    /// Calls `each` with sender and content of every datagram of the last receive.
+    pub fn for_each(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) {
+        let buffers = self.storage.chunks_mut(BUFFER_LEN);
+        for (buffer, meta) in buffers.zip(&self.meta).take(self.filled) {
+            let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+            for datagram in buffer[..meta.len.min(BUFFER_LEN)].chunks_mut(meta.stride.max(1)) {
+                each(from, datagram);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn receive(io: &UdpIo, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (mut batch, mut got) = (RecvBatch::default(), Vec::new());
+        while got.len() < count {
+            io.readable().await.unwrap();
+            if io.try_recv(&mut batch).is_ok() {
+                batch.for_each(|from, data| got.push((from, data.to_vec())));
+            }
+        }
+        got
+    }
+
+    #[tokio::test]
+    async fn a_dual_stack_socket_reaches_ipv4_and_shows_canonical_addresses() {
+        let dual = UdpIo::bind("[::]:0".parse().unwrap()).unwrap();
+        let v4 = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let dual_addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), dual.local_addr().port());
+        v4.writable().await.unwrap();
+        v4.try_send(dual_addr, b"hello", 5).unwrap();
+        assert_eq!(receive(&dual, 1).await, [(v4.local_addr(), b"hello".to_vec())]);
+        dual.writable().await.unwrap();
+        dual.try_send(v4.local_addr(), b"back", 4).unwrap();
+        assert_eq!(receive(&v4, 1).await, [(dual_addr, b"back".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn a_segmented_send_arrives_as_datagrams() {
+        let a = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let b = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let content: Vec<u8> = (0..=255).cycle().take(2_500).collect();
+        a.writable().await.unwrap();
+        a.try_send(b.local_addr(), &content, 1_000).unwrap();
+        let sizes: Vec<usize> = receive(&b, 3).await.iter().map(|(_, d)| d.len()).collect();
+        assert_eq!(sizes, [1_000, 1_000, 500]);
+    }
+}
