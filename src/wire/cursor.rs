@@ -28,10 +28,15 @@ impl<'a> Reader<'a> {
 
     /// The next `N` bytes as an array.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        self.array_ref().copied()
+    }
+
+    /// The next `N` bytes as a borrowed array.
+    pub fn array_ref<const N: usize>(&mut self) -> Result<&'a [u8; N], WireError> {
         match self.rest.split_first_chunk::<N>() {
             Some((head, tail)) => {
                 self.rest = tail;
-                Ok(*head)
+                Ok(head)
             }
             None => Err(WireError::Truncated { what: self.what, need: N, have: self.rest.len() }),
         }

@@ -6,16 +6,20 @@
 //! (release 1.18.0); each type draws its own.
 
 pub mod addr;
+pub mod beacon;
 pub mod cursor;
 pub mod options;
 pub mod packet;
 pub mod sack;
 pub mod seq;
+pub mod tunnel;
 
 pub use addr::{Addr, NodeId, SocketAddr};
+pub use beacon::BeaconMessage;
 pub use packet::{Flags, Header, Packet, Protocol};
 pub use sack::{SackBlock, SackBlocks};
 pub use seq::Seq;
+pub use tunnel::TunnelFrame;
 
 /// Why bytes could not be decoded, or a value could not be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
