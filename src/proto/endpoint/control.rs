@@ -1,0 +1,201 @@
+//! Packets outside streams: datagrams, ping and pong, keep-alive, path probe, epoch.
+//!
+//! The epoch is ours: a control packet with the ACK flag, which release 1.18.0 ignores, to port
+//! [`EPOCH_PORT`], sent under every new key. It tells the peer that we are one of its kind, and by
+//! a random number that stays the same for the life of the process, whether we restarted.
+//!
+//! ```text
+//! "PAE1" | epoch u64
+//! ```
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::{Endpoint, EndpointEvent};
+use crate::proto::path::Via;
+use crate::proto::peer::{LoosePacket, PendingPing};
+use crate::proto::stream::Segment;
+use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
+
+/// How long a peer that a private node dialled may open streams to it.
+pub(super) const REPLY_WINDOW: Duration = Duration::from_secs(300);
+/// What release 1.18.0 puts in a probe of the direct path.
+const PROBE: &[u8] = b"pathprobe.v1";
+const EPOCH_PORT: u16 = 1;
+const EPOCH_MAGIC: [u8; 4] = *b"PAE1";
+/// Pings of one peer that may wait at once.
+const MAX_PINGS: usize = 256;
+/// A ping that is not answered for this long is forgotten.
+const PING_LIFETIME: Duration = Duration::from_secs(60);
+/// Most payload bytes of a datagram: what fits the smallest IPv6 packet, relayed and sealed.
+pub const MAX_DATAGRAM: usize = 1_152;
+
+/// Whether a packet answers a probe of the direct path.
+pub(super) fn is_probe_answer(packet: &Packet<'_>) -> bool {
+    packet.header.protocol == Protocol::Control
+        && packet.header.flags.contains(Flags::ACK)
+        && packet.payload == PROBE
+}
+
+impl Endpoint {
+    /// Sends a datagram: once, unordered, perhaps lost. `false` if it was dropped here because too
+    /// many wait for keys already, or the peer is unknown.
+    pub fn send_datagram(
+        &mut self,
+        now: Instant,
+        to: Addr,
+        src_port: u16,
+        port: u16,
+        payload: &[u8],
+    ) -> bool {
+        let header = Header {
+            protocol: Protocol::Datagram,
+            src_port,
+            dst_port: port,
+            ..self.control_header(to)
+        };
+        let packet = LoosePacket { header, payload: payload.to_vec(), direct_to: None };
+        if !self.queue_packet(to.node, packet) {
+            return false;
+        }
+        self.start_tunnel(now, to.node);
+        true
+    }
+
+    /// Asks a peer for a sign of life; the answer is an [`EndpointEvent::Pong`] with the returned
+    /// token. `None` if the peer is unknown or too many pings wait.
+    pub fn ping(&mut self, now: Instant, node: NodeId) -> Option<u64> {
+        let token = self.next_token;
+        self.next_token += 1;
+        let src_port = self.ephemeral_port();
+        let header = Header { src_port, ..self.control_header(Addr::global(node)) };
+        let seq = Seq::from_offset(token);
+        let packet = LoosePacket {
+            header: Header { seq, ..header },
+            payload: token.to_be_bytes().to_vec(),
+            direct_to: None,
+        };
+        let peer = self.peers.get_mut(&node)?;
+        peer.pings.retain(|ping| now < ping.sent + PING_LIFETIME);
+        if peer.pings.len() >= MAX_PINGS {
+            return None;
+        }
+        peer.pings.push(PendingPing { token, seq: seq.0, sent: now });
+        if !self.queue_packet(node, packet) {
+            return None;
+        }
+        self.start_tunnel(now, node);
+        Some(token)
+    }
+
+    pub(super) fn handle_control_packet(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
+        let header = &packet.header;
+        let node = header.src.node;
+        if header.flags.contains(Flags::ACK) {
+            // Never answered, else two nodes could go on for ever.
+            self.handle_pong(now, packet, via);
+            return;
+        }
+        if header.dst_port != 0 || packet.payload.is_empty() {
+            return;
+        }
+        let reply = Header {
+            flags: Flags::ACK,
+            src: header.dst,
+            dst: header.src,
+            src_port: 0,
+            dst_port: header.src_port,
+            seq: header.seq,
+            ack: header.seq.add(1),
+            ..self.control_header(header.src)
+        };
+        // A probe asks about one path: answer on the path it came by.
+        let direct_to = match via {
+            Via::Direct(from) if packet.payload == PROBE => Some(from),
+            _ => None,
+        };
+        let payload = packet.payload.to_vec();
+        self.queue_packet(node, LoosePacket { header: reply, payload, direct_to });
+    }
+
+    fn handle_pong(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
+        let node = packet.header.src.node;
+        if packet.header.dst_port == EPOCH_PORT
+            && let Some((&EPOCH_MAGIC, epoch)) = packet.payload.split_first_chunk()
+            && let Ok(epoch) = epoch.try_into().map(u64::from_be_bytes)
+        {
+            self.handle_epoch(now, node, epoch);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let seq = packet.header.seq.0;
+        if let Some(at) = peer.pings.iter().position(|ping| ping.seq == seq) {
+            let ping = peer.pings.swap_remove(at);
+            let rtt = now.saturating_duration_since(ping.sent);
+            self.events.push_back(EndpointEvent::Pong { token: ping.token, node, rtt, via });
+        }
+    }
+
+    fn handle_epoch(&mut self, now: Instant, node: NodeId, epoch: u64) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let before = peer.epoch.replace(epoch);
+        if before.is_some_and(|before| before != epoch) {
+            let generation = peer.generation;
+            self.peer_restarted(now, node, generation);
+        }
+    }
+
+    pub(super) fn announce_epoch(&mut self, _now: Instant, node: NodeId) {
+        let mut payload = EPOCH_MAGIC.to_vec();
+        payload.extend_from_slice(&self.epoch.to_be_bytes());
+        let header = Header {
+            flags: Flags::ACK,
+            src_port: EPOCH_PORT,
+            dst_port: EPOCH_PORT,
+            ..self.control_header(Addr::global(node))
+        };
+        self.queue_packet(node, LoosePacket { header, payload, direct_to: None });
+    }
+
+    /// As release 1.18.0 sends it: no ports, no payload, no destination.
+    pub(super) fn keep_alive(&mut self, now: Instant, node: NodeId) {
+        let header = self.control_header(Addr::default());
+        self.queue_packet(node, LoosePacket { header, payload: Vec::new(), direct_to: None });
+        // It may be the first thing this peer hears of us in a while.
+        self.announce_epoch(now, node);
+    }
+
+    pub(super) fn probe(&mut self, _now: Instant, node: NodeId, to: SocketAddr) {
+        let header = self.control_header(Addr::global(node));
+        let payload = PROBE.to_vec();
+        self.queue_packet(node, LoosePacket { header, payload, direct_to: Some(to) });
+    }
+
+    /// Resets a stream that a packet wanted or believed in.
+    pub(super) fn send_reset(&mut self, packet: &Packet<'_>) {
+        let (header, segment) = (&packet.header, Segment::reset());
+        let reply = Header {
+            flags: segment.flags,
+            protocol: Protocol::Stream,
+            src_port: header.dst_port,
+            dst_port: header.src_port,
+            ..self.control_header(header.src)
+        };
+        let packet = LoosePacket { header: reply, payload: Vec::new(), direct_to: None };
+        self.queue_packet(header.src.node, packet);
+    }
+
+    fn control_header(&self, to: Addr) -> Header {
+        Header {
+            flags: Flags::NONE,
+            protocol: Protocol::Control,
+            src: Addr { network: to.network, node: self.node() },
+            dst: to,
+            src_port: 0,
+            dst_port: 0,
+            seq: Seq(0),
+            ack: Seq(0),
+            window: 0,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What an endpoint tells its driver, and what the driver calls things by.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::proto::path::Via;
+use crate::proto::stream::StreamEvent;
+use crate::wire::{Addr, NodeId};
+
+/// Names a stream of an endpoint. Never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StreamId {
+    pub(super) slot: usize,
+    pub(super) serial: u64,
+}
+
+/// Something the driver must know of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EndpointEvent {
+    /// Ask the registry (or the pins) for this peer, and answer with
+    /// [`set_peer`](super::Endpoint::set_peer) or [`reject_peer`](super::Endpoint::reject_peer).
+    NeedPeer(NodeId),
+    /// Something happened on a stream.
+    Stream(StreamId, StreamEvent),
+    /// A stream waits to be accepted on this port.
+    Incoming(u16),
+    /// A datagram arrived for this port.
+    Datagram {
+        /// Sender.
+        from: Addr,
+        /// Its port.
+        src_port: u16,
+        /// Ours.
+        dst_port: u16,
+        /// Content.
+        payload: Vec<u8>,
+    },
+    /// A ping was answered.
+    Pong {
+        /// What [`ping`](super::Endpoint::ping) returned.
+        token: u64,
+        /// The peer.
+        node: NodeId,
+        /// Round-trip time.
+        rtt: Duration,
+        /// The way the answer came.
+        via: Via,
+    },
+    /// Keys are agreed with this peer.
+    PeerReady(NodeId),
+    /// The peer came back with a new process; its streams have failed.
+    PeerRestarted(NodeId),
+    /// No keys could be agreed; its streams have failed.
+    PeerUnreachable(NodeId),
+    /// Somebody presented, for this node, a key that is not the node's.
+    IdentityMismatch {
+        /// The node.
+        node: NodeId,
+        /// The key that was presented.
+        presented: [u8; 32],
+    },
+    /// The beacon says from which address our datagrams come.
+    Observed(SocketAddr),
+    /// The beacon says that a trust handshake waits at the registry.
+    HandshakeWaiting,
+}
+
+/// A run of equal datagrams to send with one system call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// Size of each datagram; the last may be shorter.
+    pub segment_size: usize,
+}
+
+/// Counters of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Bytes of UDP payload sent.
+    pub bytes_sent: u64,
+    /// Bytes of UDP payload received.
+    pub bytes_received: u64,
+    /// Datagrams that were no frame at all, or of a kind that is ignored.
+    pub dropped_malformed: u64,
+    /// Sealed frames that did not open: forged, replayed, or under a key that is gone.
+    pub dropped_unauthenticated: u64,
+    /// Packets that opened but were not acceptable: wrong source, wrong destination, bad checksum.
+    pub dropped_invalid: u64,
+    /// Work refused because a limit was reached.
+    pub dropped_limited: u64,
+    /// Streams opened, by either side.
+    pub streams_opened: u64,
+}

@@ -1,0 +1,505 @@
+//! A node's protocol, whole: datagrams and time in; datagrams, a deadline and events out.
+//!
+//! An [`Endpoint`] routes each datagram to a peer's tunnel or to the beacon protocol, routes what
+//! opens to streams, and asks the streams of all peers in turn for what to send. The contract with
+//! its driver (a socket's, or a simulator's):
+//!
+//! 1. feed one or more inputs: [`handle_datagram`](Endpoint::handle_datagram),
+//!    [`handle_timeout`](Endpoint::handle_timeout), or any verb;
+//! 2. drain [`poll_transmit`](Endpoint::poll_transmit) and [`poll_event`](Endpoint::poll_event);
+//! 3. come back no later than [`poll_timeout`](Endpoint::poll_timeout).
+//!
+//! Early and extra calls of `handle_timeout` are harmless.
+//!
+//! # Why one object with one lock
+//! A driver keeps an endpoint behind one mutex rather than one for each peer: no lock order, no
+//! half-updated state between a peer and its streams, and what the simulator drives is exactly
+//! what ships. The lock is held for microseconds per batch.
+
+mod control;
+mod event;
+mod limits;
+mod receive;
+mod streams;
+mod timers;
+mod transmit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use slab::Slab;
+
+pub use event::{EndpointEvent, EndpointStats, StreamId, Transmit};
+
+use super::path::{PathAction, Via};
+use super::peer::{LoosePacket, Peer, PeerRecord};
+use super::stream::{StreamConfig, StreamError};
+use super::tunnel::{LocalKeys, Tunnel, TunnelEvent};
+use crate::wire::beacon::BeaconMessage;
+use crate::wire::NodeId;
+use limits::RateLimiter;
+use streams::{Listener, StreamSlot};
+use timers::TimerHeap;
+
+/// Peers that nobody vouched for yet; more are refused.
+const MAX_UNVERIFIED_PEERS: usize = 1_024;
+
+/// Settings of an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Settings of its streams.
+    pub stream: Arc<StreamConfig>,
+    /// A peer to which nothing was sent for this long gets a keep-alive (1.18.0 gives a silent
+    /// peer up after about a minute).
+    pub keepalive: Duration,
+    /// Streams of strangers are dropped unless they are trusted.
+    pub is_private: bool,
+    /// Streams that wait to be accepted, for each port; more are refused.
+    pub accept_backlog: usize,
+    /// Streams with one peer.
+    pub max_streams_per_peer: usize,
+    /// Own keys are replaced after this time, so that old traffic stays secret.
+    pub rekey_after: Duration,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            stream: Arc::new(StreamConfig::default()),
+            keepalive: Duration::from_secs(24),
+            is_private: false,
+            accept_backlog: 1_024,
+            max_streams_per_peer: 16_384,
+            rekey_after: Duration::from_secs(4 * 3_600),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum TimerKey {
+    Stream(StreamId),
+    Peer(NodeId),
+    Rekey,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    local: LocalKeys,
+    rng: StdRng,
+    /// Random, one for each process: tells peers whether we restarted.
+    epoch: u64,
+    beacon: Option<SocketAddr>,
+    peers: HashMap<NodeId, Peer>,
+    unverified: usize,
+    streams: Slab<StreamSlot>,
+    next_serial: u64,
+    demux: HashMap<(NodeId, u16, u16), StreamId>,
+    listeners: HashMap<u16, Listener>,
+    next_port: u16,
+    next_token: u64,
+    /// Streams touched since the last [`settle`](Self::settle).
+    dirty: Vec<StreamId>,
+    ready_peers: VecDeque<NodeId>,
+    /// Whole datagrams: key exchange and beacon messages.
+    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// A datagram that did not fit the run it was made for.
+    carry: Option<(SocketAddr, Vec<u8>)>,
+    timers: TimerHeap<TimerKey>,
+    rekey_armed: Option<Instant>,
+    events: VecDeque<EndpointEvent>,
+    exchange_per_source: RateLimiter<SocketAddr>,
+    exchange_per_ip: RateLimiter<IpAddr>,
+    strangers: RateLimiter<NodeId>,
+    orphans: RateLimiter<(NodeId, u16, u16)>,
+    stats: EndpointStats,
+}
+
+impl Endpoint {
+    /// An endpoint for the node that `local` belongs to. `seed` must be unpredictable: nonce
+    /// prefixes and key pairs are drawn from it.
+    #[must_use]
+    pub fn new(now: Instant, config: EndpointConfig, local: LocalKeys, seed: [u8; 32]) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        let mut endpoint = Self {
+            local,
+            epoch: rand::Rng::next_u64(&mut rng),
+            rng,
+            beacon: None,
+            peers: HashMap::new(),
+            unverified: 0,
+            streams: Slab::new(),
+            next_serial: 0,
+            demux: HashMap::new(),
+            listeners: HashMap::new(),
+            next_port: streams::FIRST_EPHEMERAL,
+            next_token: 0,
+            dirty: Vec::new(),
+            ready_peers: VecDeque::new(),
+            outbox: VecDeque::new(),
+            carry: None,
+            timers: TimerHeap::new(),
+            rekey_armed: None,
+            events: VecDeque::new(),
+            exchange_per_source: RateLimiter::new(5.0, 10.0, 4_096),
+            exchange_per_ip: RateLimiter::new(200.0, 400.0, 4_096),
+            strangers: RateLimiter::new(1.0, 2.0, 4_096),
+            orphans: RateLimiter::new(1.0, 2.0, 1_024),
+            stats: EndpointStats::default(),
+            config,
+        };
+        let rekey = now + endpoint.config.rekey_after;
+        endpoint.timers.arm(TimerKey::Rekey, &mut endpoint.rekey_armed, Some(rekey));
+        endpoint
+    }
+
+    /// Our node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.local.node()
+    }
+
+    /// Tells where the beacon is: messages are taken from nowhere else.
+    pub fn set_beacon(&mut self, beacon: Option<SocketAddr>) {
+        self.beacon = beacon;
+    }
+
+    /// Opens or closes the node to strangers.
+    pub fn set_private(&mut self, is_private: bool) {
+        self.config.is_private = is_private;
+    }
+
+    /// Tells the beacon where we are; it answers with [`EndpointEvent::Observed`]. Call it after
+    /// each successful heartbeat.
+    pub fn discover(&mut self) {
+        let node = self.node();
+        self.send_to_beacon(&BeaconMessage::Discover { node, public_key: None, extended: false });
+    }
+
+    /// Gives the record of a peer, wanted or not. A key exchange that waited for it goes on.
+    pub fn set_peer(&mut self, now: Instant, node: NodeId, record: &PeerRecord) {
+        if node == self.node() {
+            return;
+        }
+        self.ensure_peer(now, node);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if !peer.has_record {
+            peer.has_record = true;
+            self.unverified -= 1;
+        }
+        peer.record_wanted = false;
+        peer.is_native |= record.is_native;
+        peer.is_trusted = record.is_trusted;
+        peer.path.set_relay_only(record.relay_only);
+        if let Some(endpoint) = record.endpoint {
+            peer.path.suggest(endpoint);
+        }
+        peer.tunnel.set_peer_key(now, &self.local, record.public_key);
+        self.after_tunnel(now, node);
+    }
+
+    /// The registry does not know this peer: its streams fail, and it is forgotten.
+    pub fn reject_peer(&mut self, now: Instant, node: NodeId, why: &StreamError) {
+        self.fail_streams(now, node, why, u32::MAX);
+        if self.peers.get(&node).is_some_and(|peer| peer.streams == 0) {
+            self.forget_peer(node);
+        } else if let Some(peer) = self.peers.get_mut(&node) {
+            peer.record_wanted = false;
+        }
+    }
+
+    /// Starts agreeing keys with a peer whose record was given, unless that is done.
+    pub fn warm_up(&mut self, now: Instant, node: NodeId) {
+        self.start_tunnel(now, node);
+    }
+
+    /// Whether keys are agreed with the peer.
+    #[must_use]
+    pub fn is_ready(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.tunnel.is_ready())
+    }
+
+    /// State of a peer.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.get(&node)
+    }
+
+    /// All peers, in no order.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.peers.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    /// How a peer's frames go now.
+    #[must_use]
+    pub fn route(&self, node: NodeId) -> Option<Via> {
+        self.peers.get(&node)?.path.route(self.beacon.is_some())
+    }
+
+    /// The beacon's address.
+    #[must_use]
+    pub fn beacon(&self) -> Option<SocketAddr> {
+        self.beacon
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> EndpointStats {
+        self.stats
+    }
+
+    /// The next event.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<EndpointEvent> {
+        self.settle();
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest. Changes with every
+    /// input.
+    #[must_use]
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.settle();
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, key)) = self.timers.pop_due(now) {
+            match key {
+                TimerKey::Stream(id) => {
+                    if let Some(slot) = self.slot_mut(id)
+                        && slot.armed == Some(at)
+                    {
+                        slot.armed = None;
+                        slot.stream.handle_timeout(now);
+                        self.touch(id);
+                    }
+                }
+                TimerKey::Peer(node) => {
+                    if let Some(peer) = self.peers.get_mut(&node)
+                        && peer.armed == Some(at)
+                    {
+                        peer.armed = None;
+                        self.peer_timeout(now, node);
+                    }
+                }
+                TimerKey::Rekey => self.rekey(now),
+            }
+        }
+        self.settle();
+    }
+
+    /// Replaces our key pair and tells every peer with a tunnel. Streams go on.
+    pub fn rekey(&mut self, now: Instant) {
+        self.local.rotate(&mut self.rng);
+        let nodes: Vec<NodeId> =
+            self.peers.iter().filter(|(_, p)| p.tunnel.is_ready()).map(|(n, _)| *n).collect();
+        for node in nodes {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.tunnel.rekey(now, &self.local);
+            }
+            self.after_tunnel(now, node);
+        }
+        self.rekey_armed = None;
+        let next = Some(now + self.config.rekey_after);
+        self.timers.arm(TimerKey::Rekey, &mut self.rekey_armed, next);
+    }
+
+    fn peer_timeout(&mut self, now: Instant, node: NodeId) {
+        let has_relay = self.beacon.is_some();
+        let keepalive = self.config.keepalive;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.tunnel.handle_timeout(now, &self.local);
+        if peer.tunnel.is_ready() {
+            let action = peer.path.handle_timeout(now, has_relay);
+            let wants_keepalive = peer.keepalive_at(keepalive).is_some_and(|at| at <= now);
+            match action {
+                Some(PathAction::Probe(to)) => self.probe(now, node, to),
+                Some(PathAction::PunchAndProbe(to)) => {
+                    self.request_punch(node);
+                    self.probe(now, node, to);
+                }
+                None => {}
+            }
+            if wants_keepalive {
+                self.keep_alive(now, node);
+            }
+        }
+        self.after_tunnel(now, node);
+    }
+
+    /// Peers begin here: with the record from the registry, or with a key exchange out of the blue.
+    /// Returns `false` if there are too many of the latter kind.
+    fn ensure_peer(&mut self, now: Instant, node: NodeId) -> bool {
+        if self.peers.contains_key(&node) {
+            return true;
+        }
+        if self.unverified >= MAX_UNVERIFIED_PEERS {
+            self.stats.dropped_limited += 1;
+            return false;
+        }
+        self.unverified += 1;
+        let tunnel = Tunnel::new(node, &mut self.rng);
+        self.peers.insert(node, Peer::new(now, node, tunnel));
+        true
+    }
+
+    fn forget_peer(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.remove(&node)
+            && !peer.has_record
+        {
+            self.unverified -= 1;
+        }
+    }
+
+    fn start_tunnel(&mut self, now: Instant, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.last_used = now;
+        if peer.tunnel.is_ready() {
+            return;
+        }
+        let is_first = !peer.tunnel.is_starting();
+        peer.tunnel.start(now);
+        if is_first && !peer.path.is_confirmed() {
+            self.request_punch(node);
+        }
+        self.after_tunnel(now, node);
+    }
+
+    /// Carries out what a tunnel wants after anything was done to it.
+    fn after_tunnel(&mut self, now: Instant, node: NodeId) {
+        self.send_exchange(now, node);
+        while let Some(event) = self.peers.get_mut(&node).and_then(|p| p.tunnel.poll_event()) {
+            self.on_tunnel_event(now, node, event);
+        }
+        // An event may have queued a frame.
+        self.send_exchange(now, node);
+        let has_relay = self.beacon.is_some();
+        let keepalive = self.config.keepalive;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let deadline = [
+            peer.tunnel.poll_timeout(),
+            peer.path.poll_timeout(has_relay).filter(|_| peer.tunnel.is_ready()),
+            peer.keepalive_at(keepalive),
+        ];
+        let earliest = deadline.into_iter().flatten().min();
+        self.timers.arm(TimerKey::Peer(node), &mut peer.armed, earliest);
+    }
+
+    fn on_tunnel_event(&mut self, now: Instant, node: NodeId, event: TunnelEvent) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        match event {
+            TunnelEvent::NeedPeerKey => {
+                if !peer.record_wanted {
+                    peer.record_wanted = true;
+                    self.events.push_back(EndpointEvent::NeedPeer(node));
+                }
+            }
+            TunnelEvent::Established => {
+                peer.generation += 1;
+                self.announce_epoch(now, node);
+                self.events.push_back(EndpointEvent::PeerReady(node));
+                self.queue_peer(node);
+            }
+            TunnelEvent::PeerKeyChanged => {
+                peer.generation += 1;
+                let generation = peer.generation;
+                // One of ours tells by its epoch whether it restarted or merely changed keys; a Go
+                // node changes keys only by restarting.
+                let restarted = !peer.is_native();
+                self.announce_epoch(now, node);
+                self.queue_peer(node);
+                if restarted {
+                    self.peer_restarted(now, node, generation);
+                }
+            }
+            TunnelEvent::IdentityMismatch { presented } => {
+                self.events.push_back(EndpointEvent::IdentityMismatch { node, presented });
+            }
+            TunnelEvent::GaveUp => {
+                let why = StreamError::PeerUnreachable;
+                self.fail_streams(now, node, &why, u32::MAX);
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.waiting.clear();
+                    peer.path.unconfirm();
+                }
+                self.events.push_back(EndpointEvent::PeerUnreachable(node));
+            }
+        }
+    }
+
+    fn peer_restarted(&mut self, now: Instant, node: NodeId, generation: u32) {
+        self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
+        self.events.push_back(EndpointEvent::PeerRestarted(node));
+    }
+
+    /// Sends the key exchange frames that a peer's tunnel has made: directly, and through the relay
+    /// as well unless the direct path is proven (release 1.18 does the same; a duplicate is
+    /// harmless because only data frames are counted).
+    fn send_exchange(&mut self, now: Instant, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        while let Some(frame) = peer.tunnel.poll_handshake(now, &self.local) {
+            let route = peer.path.route(self.beacon.is_some());
+            let on_relay = matches!(route, Some(Via::Relay));
+            if let Some(direct) = peer.path.direct() {
+                self.outbox.push_back((direct, frame.clone()));
+            }
+            if let Some(beacon) = self.beacon
+                && (on_relay || !peer.path.is_confirmed())
+            {
+                let mut wrapped = Vec::new();
+                let message = BeaconMessage::Relay {
+                    sender: self.local.node(),
+                    destination: node,
+                    frame: &frame,
+                };
+                message.encode(&mut wrapped);
+                self.outbox.push_back((beacon, wrapped));
+            }
+        }
+    }
+
+    fn request_punch(&mut self, target: NodeId) {
+        let requester = self.node();
+        self.send_to_beacon(&BeaconMessage::PunchRequest { requester, target, grant: None });
+    }
+
+    fn send_to_beacon(&mut self, message: &BeaconMessage<'_>) {
+        if let Some(beacon) = self.beacon {
+            let mut datagram = Vec::new();
+            message.encode(&mut datagram);
+            self.outbox.push_back((beacon, datagram));
+        }
+    }
+
+    fn queue_packet(&mut self, node: NodeId, packet: LoosePacket) -> bool {
+        let Some(peer) = self.peers.get_mut(&node) else { return false };
+        let queued = peer.queue(packet);
+        if queued {
+            self.queue_peer(node);
+        } else {
+            self.stats.dropped_limited += 1;
+        }
+        queued
+    }
+
+    /// Gives a peer its turn to send.
+    fn queue_peer(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node)
+            && !peer.is_queued
+            && peer.tunnel.is_ready()
+        {
+            peer.is_queued = true;
+            self.ready_peers.push_back(node);
+        }
+    }
+}

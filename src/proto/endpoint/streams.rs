@@ -1,0 +1,374 @@
+//! Streams of an endpoint: open, accept, read, write, close, forget.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Endpoint, EndpointEvent, StreamId, TimerKey};
+use crate::proto::stream::{Segment, Stream, StreamError};
+use crate::wire::{Addr, NodeId, Packet};
+
+/// Where ephemeral ports begin.
+pub(super) const FIRST_EPHEMERAL: u16 = 49_152;
+
+/// A stream and what the endpoint needs around it.
+#[derive(Debug)]
+pub(super) struct StreamSlot {
+    pub(super) serial: u64,
+    pub(super) stream: Stream,
+    pub(super) peer: NodeId,
+    /// The network of the address that was dialled, or that the peer dialled.
+    pub(super) network: u16,
+    pub(super) local_port: u16,
+    pub(super) remote_port: u16,
+    pub(super) generation: u32,
+    pub(super) is_dirty: bool,
+    /// It stands in its peer's queue of those with something to send.
+    pub(super) is_ready: bool,
+    /// Nobody holds it any more: forget it once it has ended.
+    pub(super) is_released: bool,
+    pub(super) armed: Option<Instant>,
+}
+
+/// Streams that wait to be accepted on a port.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    pub(super) backlog: VecDeque<StreamId>,
+}
+
+/// The two ends of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamEnds {
+    /// The peer's address.
+    pub peer: Addr,
+    /// Our port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+}
+
+impl Endpoint {
+    /// Opens a stream to `port` of a peer whose record was given. Never fails for lack of network:
+    /// the stream itself reports what becomes of it.
+    ///
+    /// # Errors
+    /// No such peer, or no free port toward it.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        to: Addr,
+        port: u16,
+        nodelay: bool,
+    ) -> Result<StreamId, StreamError> {
+        let node = to.node;
+        let peer = self.peers.get_mut(&node).ok_or(StreamError::PeerUnreachable)?;
+        if peer.streams >= self.config.max_streams_per_peer {
+            return Err(StreamError::TooManyStreams);
+        }
+        peer.dialled_at = Some(now);
+        let local_port = self.free_port(node, port).ok_or(StreamError::TooManyStreams)?;
+        let mut stream = Stream::connect(now, self.config.stream.clone());
+        stream.set_nodelay(now, nodelay);
+        let id = self.insert(node, to.network, local_port, port, stream);
+        self.start_tunnel(now, node);
+        self.touch(id);
+        Ok(id)
+    }
+
+    /// Starts accepting streams on `port`; `false` if somebody does already.
+    pub fn listen(&mut self, port: u16) -> bool {
+        if self.listeners.contains_key(&port) {
+            return false;
+        }
+        self.listeners.insert(port, Listener::default());
+        true
+    }
+
+    /// Stops accepting; streams that wait are reset.
+    pub fn unlisten(&mut self, now: Instant, port: u16) {
+        for id in self.listeners.remove(&port).unwrap_or_default().backlog {
+            self.abort(now, id);
+            self.release(now, id);
+        }
+    }
+
+    /// Takes the next stream that waits on `port`.
+    pub fn accept(&mut self, port: u16) -> Option<StreamId> {
+        self.listeners.get_mut(&port)?.backlog.pop_front()
+    }
+
+    /// A port of ours that is free for datagrams and pings.
+    pub fn ephemeral_port(&mut self) -> u16 {
+        let port = self.next_port;
+        self.next_port = port.checked_add(1).unwrap_or(FIRST_EPHEMERAL);
+        port
+    }
+
+    /// The stream, unless it is gone.
+    #[must_use]
+    pub fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.streams.get(id.slot).filter(|slot| slot.serial == id.serial).map(|slot| &slot.stream)
+    }
+
+    /// Its two ends, unless it is gone.
+    #[must_use]
+    pub fn ends(&self, id: StreamId) -> Option<StreamEnds> {
+        let slot = self.streams.get(id.slot).filter(|slot| slot.serial == id.serial)?;
+        Some(StreamEnds {
+            peer: Addr { network: slot.network, node: slot.peer },
+            local_port: slot.local_port,
+            remote_port: slot.remote_port,
+        })
+    }
+
+    /// How many streams there are, those that linger included.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Does something to a stream, then whatever follows from it.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] if the stream is gone, or what `verb` returns.
+    pub fn with_stream<T>(
+        &mut self,
+        id: StreamId,
+        verb: impl FnOnce(&mut Stream) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        let slot = self.slot_mut(id).ok_or(StreamError::Closed)?;
+        let result = verb(&mut slot.stream);
+        self.touch(id);
+        result
+    }
+
+    /// Writes; `Ok(0)` means that the buffer is full.
+    ///
+    /// # Errors
+    /// Why nothing can be written any more.
+    pub fn write(&mut self, now: Instant, id: StreamId, data: &[u8]) -> Result<usize, StreamError> {
+        self.with_stream(id, |stream| stream.write(now, data))
+    }
+
+    /// Reads at most `max` bytes; `None` means not yet, empty means the end.
+    ///
+    /// # Errors
+    /// Why nothing more will come.
+    pub fn read_chunk(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        max: usize,
+    ) -> Result<Option<Bytes>, StreamError> {
+        self.with_stream(id, |stream| stream.read_chunk(now, max))
+    }
+
+    /// Resets the stream.
+    pub fn abort(&mut self, now: Instant, id: StreamId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.stream.abort(now);
+            self.touch(id);
+        }
+    }
+
+    /// Nobody holds the stream any more: it closes in good order by itself and is then forgotten.
+    pub fn release(&mut self, now: Instant, id: StreamId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.is_released = true;
+            slot.stream.close(now);
+            self.touch(id);
+        }
+    }
+
+    /// Fails the streams with a peer that are older than `generation`.
+    pub(super) fn fail_streams(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        why: &StreamError,
+        generation: u32,
+    ) {
+        let doomed: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, slot)| slot.peer == node && slot.generation < generation)
+            .map(|(slot_index, slot)| StreamId { slot: slot_index, serial: slot.serial })
+            .collect();
+        for id in doomed {
+            if let Some(slot) = self.slot_mut(id) {
+                slot.stream.fail(now, why.clone());
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Takes a stream packet that opened.
+    pub(super) fn handle_stream_packet(&mut self, now: Instant, packet: &Packet<'_>) {
+        let header = &packet.header;
+        let (node, local, remote) = (header.src.node, header.dst_port, header.src_port);
+        let segment = Segment {
+            flags: header.flags,
+            seq: header.seq,
+            ack: header.ack,
+            window: header.window,
+            payload: packet.payload,
+        };
+        let opens = segment.opens();
+        if let Some(&id) = self.demux.get(&(node, local, remote)) {
+            let Some(slot) = self.slot_mut(id) else { return };
+            if !(opens && slot.stream.is_over()) {
+                slot.stream.handle_segment(now, &segment);
+                self.touch(id);
+                return;
+            }
+            // The peer begins anew with the same ports.
+            self.remove(id);
+        }
+        if !opens {
+            self.handle_orphan(now, packet, &segment);
+            return;
+        }
+        if !self.admits(now, node) {
+            self.stats.dropped_limited += 1;
+            return;
+        }
+        let backlog = self.config.accept_backlog;
+        let max_streams = self.config.max_streams_per_peer;
+        let has_room = self.listeners.get(&local).is_some_and(|l| l.backlog.len() < backlog)
+            && self.peers.get(&node).is_some_and(|peer| peer.streams < max_streams);
+        if !has_room {
+            self.send_reset(packet);
+            return;
+        }
+        let stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        let id = self.insert(node, header.dst.network, local, remote, stream);
+        if let Some(listener) = self.listeners.get_mut(&local) {
+            listener.backlog.push_back(id);
+        }
+        self.events.push_back(EndpointEvent::Incoming(local));
+        self.touch(id);
+    }
+
+    /// A segment of a stream that we don't have: it ended here long ago, or its SYN is late.
+    fn handle_orphan(&mut self, now: Instant, packet: &Packet<'_>, segment: &Segment<'_>) {
+        if !segment.deserves_reset() {
+            return;
+        }
+        let header = &packet.header;
+        let key = (header.src.node, header.dst_port, header.src_port);
+        // The first two are let go: early data may overtake its SYN.
+        if !self.orphans.allow(now, key) {
+            self.send_reset(packet);
+        }
+    }
+
+    /// Whether this node takes streams and datagrams from `node`.
+    pub(super) fn admits(&self, now: Instant, node: NodeId) -> bool {
+        !self.config.is_private
+            || self.peers.get(&node).is_some_and(|peer| {
+                peer.is_trusted || peer.dialled_at.is_some_and(|at| now < at + super::control::REPLY_WINDOW)
+            })
+    }
+
+    /// Notes that something was done to a stream; [`settle`](Self::settle) does the rest.
+    pub(super) fn touch(&mut self, id: StreamId) {
+        if let Some(slot) = self.slot_mut(id)
+            && !slot.is_dirty
+        {
+            slot.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Brings events, turns and timers in line with the streams that were touched.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.dirty.pop() {
+            self.settle_stream(id);
+            let Some(slot) = self.slot_mut(id) else { continue };
+            slot.is_dirty = false;
+            if slot.is_ready {
+                continue;
+            }
+            slot.is_ready = true;
+            let node = slot.peer;
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.ready.push_back(id);
+                self.queue_peer(node);
+            }
+        }
+    }
+
+    /// Collects a stream's events, arms its timer, and forgets it if it is over.
+    pub(super) fn settle_stream(&mut self, id: StreamId) {
+        let Some(slot) = self.streams.get_mut(id.slot).filter(|slot| slot.serial == id.serial)
+        else {
+            return;
+        };
+        while let Some(event) = slot.stream.poll_event() {
+            self.events.push_back(EndpointEvent::Stream(id, event));
+        }
+        if slot.is_released && slot.stream.is_finished() {
+            self.remove(id);
+            return;
+        }
+        self.timers.arm(TimerKey::Stream(id), &mut slot.armed, slot.stream.poll_timeout());
+    }
+
+    pub(super) fn slot_mut(&mut self, id: StreamId) -> Option<&mut StreamSlot> {
+        self.streams.get_mut(id.slot).filter(|slot| slot.serial == id.serial)
+    }
+
+    fn insert(
+        &mut self,
+        peer: NodeId,
+        network: u16,
+        local_port: u16,
+        remote_port: u16,
+        stream: Stream,
+    ) -> StreamId {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.stats.streams_opened += 1;
+        let mut generation = 0;
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.streams += 1;
+            generation = peer.generation;
+        }
+        let slot = self.streams.insert(StreamSlot {
+            serial,
+            stream,
+            peer,
+            network,
+            local_port,
+            remote_port,
+            generation,
+            is_dirty: false,
+            is_ready: false,
+            is_released: false,
+            armed: None,
+        });
+        let id = StreamId { slot, serial };
+        self.demux.insert((peer, local_port, remote_port), id);
+        id
+    }
+
+    /// Forgets a stream. Its id stays in queues, where the serial number gives it away as stale.
+    fn remove(&mut self, id: StreamId) {
+        if self.slot_mut(id).is_none() {
+            return;
+        }
+        let slot = self.streams.remove(id.slot);
+        self.demux.remove(&(slot.peer, slot.local_port, slot.remote_port));
+        if let Some(peer) = self.peers.get_mut(&slot.peer) {
+            peer.streams -= 1;
+        }
+    }
+
+    fn free_port(&mut self, node: NodeId, remote_port: u16) -> Option<u16> {
+        let range = u16::MAX - FIRST_EPHEMERAL;
+        (0..=range)
+            .map(|_| self.ephemeral_port())
+            .find(|port| !self.demux.contains_key(&(node, *port, remote_port)))
+    }
+}

@@ -1,0 +1,153 @@
+//! One peer: its tunnel, its paths, its streams' turn to send, and small packets that wait.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::endpoint::StreamId;
+use super::path::PathSet;
+use super::tunnel::Tunnel;
+use crate::wire::{Header, NodeId};
+
+/// Small packets (datagrams, control) kept while keys are agreed. The newest is dropped, as
+/// release 1.18 does.
+const MAX_WAITING: usize = 64;
+
+/// What the registry, or the node's pins, say of a peer.
+#[derive(Clone, Debug, Default)]
+pub struct PeerRecord {
+    /// Its Ed25519 key.
+    pub public_key: [u8; 32],
+    /// Where to reach it directly.
+    pub endpoint: Option<std::net::SocketAddr>,
+    /// It can be reached by relay only.
+    pub relay_only: bool,
+    /// It is one of ours (its registered version says so).
+    pub is_native: bool,
+    /// It may open streams to a private node.
+    pub is_trusted: bool,
+}
+
+/// A packet that is not part of a stream.
+#[derive(Debug)]
+pub(super) struct LoosePacket {
+    pub(super) header: Header,
+    pub(super) payload: Vec<u8>,
+    /// Send it to this address whatever the path is (probes of the direct path).
+    pub(super) direct_to: Option<std::net::SocketAddr>,
+}
+
+/// A ping that waits for its answer.
+#[derive(Debug)]
+pub(super) struct PendingPing {
+    pub(super) token: u64,
+    pub(super) seq: u32,
+    pub(super) sent: Instant,
+}
+
+/// State of one peer.
+#[derive(Debug)]
+pub struct Peer {
+    pub(super) node: NodeId,
+    pub(super) tunnel: Tunnel,
+    pub(super) path: PathSet,
+    /// Streams with something to send, in turn.
+    pub(super) ready: VecDeque<StreamId>,
+    pub(super) is_queued: bool,
+    pub(super) waiting: VecDeque<LoosePacket>,
+    pub(super) pings: Vec<PendingPing>,
+    pub(super) streams: usize,
+    pub(super) is_native: bool,
+    pub(super) is_trusted: bool,
+    /// We opened a stream to it at this time; for a while it may answer to a private node.
+    pub(super) dialled_at: Option<Instant>,
+    /// Names the peer's process; a new one means that it restarted.
+    pub(super) epoch: Option<u64>,
+    /// Counts tunnels agreed with new keys. A stream of an older one dies when the peer turns out
+    /// to have restarted.
+    pub(super) generation: u32,
+    /// The registry was asked for its record.
+    pub(super) record_wanted: bool,
+    pub(super) has_record: bool,
+    pub(super) last_sent: Option<Instant>,
+    pub(super) last_received: Option<Instant>,
+    pub(super) last_used: Instant,
+    pub(super) armed: Option<Instant>,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+}
+
+impl Peer {
+    pub(super) fn new(now: Instant, node: NodeId, tunnel: Tunnel) -> Self {
+        Self {
+            node,
+            tunnel,
+            path: PathSet::default(),
+            ready: VecDeque::new(),
+            is_queued: false,
+            waiting: VecDeque::new(),
+            pings: Vec::new(),
+            streams: 0,
+            is_native: false,
+            is_trusted: false,
+            dialled_at: None,
+            epoch: None,
+            generation: 0,
+            record_wanted: false,
+            has_record: false,
+            last_sent: None,
+            last_received: None,
+            last_used: now,
+            armed: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+        }
+    }
+
+    /// The tunnel.
+    #[must_use]
+    pub fn tunnel(&self) -> &Tunnel {
+        &self.tunnel
+    }
+
+    /// The paths.
+    #[must_use]
+    pub fn path(&self) -> &PathSet {
+        &self.path
+    }
+
+    /// How many streams are open with it.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// Whether it is one of ours rather than a Go node, as far as is known.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.is_native || self.epoch.is_some()
+    }
+
+    /// Bytes of UDP payload sent to and received from it.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.bytes_sent, self.bytes_received)
+    }
+
+    /// Queues a packet outside streams; `false` if too many wait already.
+    pub(super) fn queue(&mut self, packet: LoosePacket) -> bool {
+        if self.waiting.len() >= MAX_WAITING {
+            return false;
+        }
+        self.waiting.push_back(packet);
+        true
+    }
+
+    /// When to send a keep-alive, if the peer is worth one.
+    pub(super) fn keepalive_at(&self, interval: Duration) -> Option<Instant> {
+        let worth_it = self.streams > 0 || self.last_sent < Some(self.last_used + 8 * interval);
+        match self.last_sent {
+            Some(sent) if self.tunnel.is_ready() && worth_it => Some(sent + interval),
+            _ => None,
+        }
+    }
+}
