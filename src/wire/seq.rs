@@ -12,6 +12,7 @@ pub struct Seq(pub u32);
 impl Seq {
     /// The number `n` bytes further on, wrapping.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "`+` would hide that it wraps")]
     pub fn add(self, n: u32) -> Self {
         Self(self.0.wrapping_add(n))
     }
