@@ -36,10 +36,11 @@ fn is_response(json: &str) -> bool {
 fn round_trip(json: &str) {
     let encoded = if is_response(json) {
         let response = Response::parse(json.as_bytes()).unwrap_or_else(|e| panic!("{json}: {e}"));
+        assert_eq!(text(&serde_json::from_str(json).unwrap(), "type"), response.kind());
         serde_json::to_value(response).unwrap()
     } else {
         let request = Request::parse(json.as_bytes()).unwrap_or_else(|e| panic!("{json}: {e}"));
-        assert_ne!(request, Request::Unknown, "{json}");
+        assert_eq!(text(&serde_json::from_str(json).unwrap(), "type"), request.kind());
         serde_json::to_value(request).unwrap()
     };
     let expected: Value = serde_json::from_str(json).unwrap();

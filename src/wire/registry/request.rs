@@ -258,6 +258,39 @@ impl Request {
         serde_json::from_slice(body)
     }
 
+    /// The `type` on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::Lookup { .. } => "lookup",
+            Self::Resolve { .. } => "resolve",
+            Self::ResolveHostname { .. } => "resolve_hostname",
+            Self::SetHostname { .. } => "set_hostname",
+            Self::SetVisibility { .. } => "set_visibility",
+            Self::SetTags { .. } => "set_tags",
+            Self::SetTaskExec { .. } => "set_task_exec",
+            Self::SetCapabilities { .. } => "set_capabilities",
+            Self::Find { .. } => "find",
+            Self::Deregister { .. } => "deregister",
+            Self::Punch { .. } => "punch",
+            Self::ReportTrust { .. } => "report_trust",
+            Self::RevokeTrust { .. } => "revoke_trust",
+            Self::CheckTrust { .. } => "check_trust",
+            Self::RequestHandshake { .. } => "request_handshake",
+            Self::PollHandshakes { .. } => "poll_handshakes",
+            Self::RespondHandshake { .. } => "respond_handshake",
+            Self::RotateKey { .. } => "rotate_key",
+            Self::BeaconRegister { .. } => "beacon_register",
+            Self::BeaconList { .. } => "beacon_list",
+            Self::ListNetworks { .. } => "list_networks",
+            Self::ListNodes { .. } => "list_nodes",
+            Self::GetNetworkPolicy { .. } => "get_network_policy",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Appends the request as a frame.
     ///
     /// # Errors

@@ -177,6 +177,38 @@ impl Response {
         }
     }
 
+    /// The `type` on the wire: `<kind of the request>_ok`, or `error`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::RegisterOk { .. } => "register_ok",
+            Self::HeartbeatOk { .. } => "heartbeat_ok",
+            Self::LookupOk(_) => "lookup_ok",
+            Self::ResolveOk(_) => "resolve_ok",
+            Self::ResolveHostnameOk(_) => "resolve_hostname_ok",
+            Self::SetHostnameOk { .. } => "set_hostname_ok",
+            Self::SetVisibilityOk { .. } => "set_visibility_ok",
+            Self::SetTagsOk { .. } => "set_tags_ok",
+            Self::SetTaskExecOk { .. } => "set_task_exec_ok",
+            Self::SetCapabilitiesOk { .. } => "set_capabilities_ok",
+            Self::FindOk { .. } => "find_ok",
+            Self::DeregisterOk { .. } => "deregister_ok",
+            Self::PunchOk { .. } => "punch_ok",
+            Self::ReportTrustOk { .. } => "report_trust_ok",
+            Self::RevokeTrustOk { .. } => "revoke_trust_ok",
+            Self::CheckTrustOk { .. } => "check_trust_ok",
+            Self::RequestHandshakeOk { .. } => "request_handshake_ok",
+            Self::PollHandshakesOk { .. } => "poll_handshakes_ok",
+            Self::RespondHandshakeOk { .. } => "respond_handshake_ok",
+            Self::RotateKeyOk { .. } => "rotate_key_ok",
+            Self::BeaconRegisterOk { .. } => "beacon_register_ok",
+            Self::BeaconListOk { .. } => "beacon_list_ok",
+            Self::ListNetworksOk { .. } => "list_networks_ok",
+            Self::ListNodesOk { .. } => "list_nodes_ok",
+            Self::Error { .. } => "error",
+        }
+    }
+
     /// Appends the response as a frame.
     ///
     /// # Errors
