@@ -1,1 +1,3 @@
-//! Placeholder; see the layer table in lib.rs.
+//! Identity, key derivation, sealing and replay protection.
+
+pub mod node_id;

@@ -1,1 +1,3 @@
-//! Placeholder; see the layer table in lib.rs.
+//! Sockets and clocks under the state machines.
+
+pub mod registry_client;

@@ -10,6 +10,8 @@ pub mod beacon;
 pub mod cursor;
 pub mod options;
 pub mod packet;
+pub mod registry;
+pub mod registry_binary;
 pub mod sack;
 pub mod seq;
 pub mod tunnel;

@@ -1,0 +1,279 @@
+//! A registry's client: one TCP connection, many calls in flight, every wait bounded.
+//!
+//! A task owns the connection. Calls are written as they come and answered in order, as the
+//! protocol has no request ids. The connection is made by the first call and made again by the
+//! first call after it broke, with growing pauses while that fails. A call that was in flight
+//! when a connection broke is repeated once: registries close idle connections after minutes.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::wire::registry::{ErrorCode, Request, Response};
+
+mod connection;
+#[cfg(test)]
+mod tests;
+
+use connection::Connection;
+
+/// Calls that may wait for the task; more wait in [`RegistryClient::call`], within its timeout.
+const QUEUE: usize = 256;
+
+/// How long a [`RegistryClient`] waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryTimeouts {
+    /// For name lookup and TCP connection together. Default 3 s.
+    pub connect: Duration,
+    /// For one answer on a live connection, after which the connection is given up. Default 5 s.
+    pub reply: Duration,
+    /// For a call as a whole, with queueing, reconnection and repetition. Default 10 s.
+    pub call: Duration,
+    /// The pause after a failed connection attempt, doubled with each failure. Default 50 ms.
+    pub min_backoff: Duration,
+    /// The longest such pause. Default 2 s.
+    pub max_backoff: Duration,
+}
+
+impl Default for RegistryTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            reply: Duration::from_secs(5),
+            call: Duration::from_secs(10),
+            min_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Why a call to a registry failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No connection could be made.
+    #[error("registry {addr} is unreachable: {reason}; is a rendezvous running there?")]
+    Unreachable {
+        /// The registry, as configured.
+        addr: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The registry did not answer in time.
+    #[error("registry {addr} did not answer `{request}` within {after:?}")]
+    Hung {
+        /// The registry, as configured.
+        addr: String,
+        /// The type of the request.
+        request: &'static str,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// The connection broke while the call was in flight, twice.
+    #[error("registry {addr} closed the connection instead of answering `{request}`: {reason}")]
+    Disconnected {
+        /// The registry, as configured.
+        addr: String,
+        /// The type of the request.
+        request: &'static str,
+        /// How it broke.
+        reason: String,
+    },
+    /// What answered is no registry, or a broken one.
+    #[error("{addr} answered nonsense to `{request}`: {reason}; is it a Pilot registry?")]
+    Nonsense {
+        /// The registry, as configured.
+        addr: String,
+        /// The type of the request.
+        request: &'static str,
+        /// What was wrong with the answer.
+        reason: String,
+    },
+    /// The registry said no.
+    #[error("registry refused `{request}`: {text}")]
+    Refused {
+        /// The type of the request.
+        request: &'static str,
+        /// What kind of no; [`ErrorCode::Other`] from a Go registry.
+        code: ErrorCode,
+        /// Its words.
+        text: String,
+    },
+    /// The request exceeds the protocol's limit.
+    #[error("request `{request}` is too long: {reason}")]
+    TooLong {
+        /// The type of the request.
+        request: &'static str,
+        /// How long, and what is allowed.
+        reason: String,
+    },
+    /// The client was closed.
+    #[error("the registry client is closed")]
+    Closed,
+}
+
+/// A handle to a registry; clones share the connection. The task ends with the last handle.
+#[derive(Debug, Clone)]
+pub struct RegistryClient {
+    jobs: mpsc::Sender<Job>,
+    link: watch::Receiver<Option<SocketAddr>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addr: String,
+    timeouts: RegistryTimeouts,
+}
+
+/// A call on its way.
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    reply: oneshot::Sender<Result<Response, RegistryError>>,
+    deadline: Instant,
+    is_repeated: bool,
+}
+
+impl Job {
+    /// Ends the call; nobody may be waiting any more.
+    fn finish(self, result: Result<Response, RegistryError>) {
+        let _ = self.reply.send(result);
+    }
+}
+
+impl RegistryClient {
+    /// A client of the registry at `addr` (`host:port`), which connects with the first call.
+    /// Needs a tokio runtime around it.
+    #[must_use]
+    pub fn new(addr: impl Into<String>, timeouts: RegistryTimeouts) -> Self {
+        let shared = Arc::new(Shared { addr: addr.into(), timeouts });
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (link_changed, link) = watch::channel(None);
+        tokio::spawn(run(shared.clone(), queue, link_changed));
+        Self { jobs, link, shared }
+    }
+
+    /// As [`Self::new`], but proves that a registry is there by asking it for its beacons.
+    ///
+    /// # Errors
+    /// Those of [`Self::call`]; a refusal is proof enough.
+    pub async fn connect(
+        addr: impl Into<String>,
+        timeouts: RegistryTimeouts,
+    ) -> Result<Self, RegistryError> {
+        let client = Self::new(addr, timeouts);
+        match client.call(Request::BeaconList {}).await {
+            Ok(_) | Err(RegistryError::Refused { .. }) => Ok(client),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends `request` and waits for its response, which is of the request's kind. Calls made
+    /// concurrently share the connection and do not wait for each other.
+    ///
+    /// # Errors
+    /// Every [`RegistryError`]; the wait never exceeds [`RegistryTimeouts::call`].
+    ///
+    /// # Cancel safety
+    /// A dropped call may or may not reach the registry; other calls are not disturbed.
+    pub async fn call(&self, request: Request) -> Result<Response, RegistryError> {
+        let kind = request.kind();
+        let timeouts = &self.shared.timeouts;
+        let deadline = Instant::now() + timeouts.call;
+        let (reply, answer) = oneshot::channel();
+        let job = Job { request, reply, deadline, is_repeated: false };
+        let exchange = async {
+            self.jobs.send(job).await.map_err(|_| RegistryError::Closed)?;
+            answer.await.map_err(|_| RegistryError::Closed)?
+        };
+        match timeout_at(deadline, exchange).await {
+            Ok(Ok(Response::Error { error: text, code })) => {
+                Err(RegistryError::Refused { request: kind, code, text })
+            }
+            Ok(result) => result,
+            Err(_) => Err(self.shared.hung(kind, timeouts.call)),
+        }
+    }
+
+    /// The registry's address, as configured.
+    #[must_use]
+    pub fn addr(&self) -> &str {
+        &self.shared.addr
+    }
+
+    /// The local end of the connection, while there is one. Await a change of it to learn at
+    /// once that the registry went away.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.link.clone()
+    }
+}
+
+impl Shared {
+    fn hung(&self, request: &'static str, after: Duration) -> RegistryError {
+        RegistryError::Hung { addr: self.addr.clone(), request, after }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, RegistryError> {
+        let limit = self.timeouts.connect;
+        let unreachable = |reason| RegistryError::Unreachable { addr: self.addr.clone(), reason };
+        match timeout(limit, TcpStream::connect(&self.addr)).await {
+            Ok(Ok(stream)) => {
+                // Requests are small and somebody waits for each.
+                let _ = stream.set_nodelay(true);
+                Ok(stream)
+            }
+            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Err(_) => Err(unreachable(format!("no connection within {limit:?}"))),
+        }
+    }
+}
+
+/// Owns the connection until the last handle is gone.
+async fn run(
+    shared: Arc<Shared>,
+    mut queue: mpsc::Receiver<Job>,
+    link: watch::Sender<Option<SocketAddr>>,
+) {
+    let mut waiting = VecDeque::new();
+    let mut backoff = shared.timeouts.min_backoff;
+    let mut not_before = Instant::now();
+    loop {
+        if waiting.is_empty() {
+            let Some(job) = queue.recv().await else { return };
+            waiting.push_back(job);
+        }
+        sleep_until(not_before).await;
+        match shared.connect().await {
+            Ok(stream) => {
+                link.send_replace(stream.local_addr().ok());
+                let mut connection = Connection::new(&shared, stream);
+                let is_open = connection.serve(&mut waiting, &mut queue).await;
+                link.send_replace(None);
+                if !is_open {
+                    return;
+                }
+                if connection.has_answered() {
+                    backoff = shared.timeouts.min_backoff;
+                }
+            }
+            Err(error) => {
+                // All who wait now would meet the same error, one connect timeout after the other.
+                while let Ok(job) = queue.try_recv() {
+                    waiting.push_back(job);
+                }
+                for job in waiting.drain(..) {
+                    job.finish(Err(error.clone()));
+                }
+            }
+        }
+        not_before = Instant::now() + backoff;
+        backoff = (backoff * 2).min(shared.timeouts.max_backoff);
+    }
+}
