@@ -1,1 +1,8 @@
-//! Placeholder; see the layer table in lib.rs.
+//! Identities, key derivation, sealing, and the replay window. No protocol states.
+//!
+//! Randomness and time are inputs, as everywhere below `net`; the only outside thing that this
+//! layer touches is the file system ([`identity_file`], [`pins`]).
+
+pub mod identity;
+
+pub use identity::{Identity, verify};
