@@ -1,3 +1,5 @@
 //! Sans-IO state machines. Time and datagrams are inputs; datagrams, deadlines and events are
 //! outputs. Nothing here sleeps, reads a clock, draws from the operating system's randomness or
 //! touches a socket.
+
+pub mod stream;
