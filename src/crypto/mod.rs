@@ -1,5 +1,7 @@
-//! Identity, node ids, key derivation, AEAD and replay protection. Primitives only: what happens
-//! when is decided in [`proto::tunnel`](crate::proto::tunnel).
+//! Identities, node ids, key derivation, sealing, and the replay window. No protocol states.
+//!
+//! Randomness and time are inputs, as everywhere below `net`; the only outside thing that this
+//! layer touches is the file system ([`identity_file`], [`pins`]).
 
 pub mod identity;
 pub mod node_id;

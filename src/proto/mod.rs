@@ -2,4 +2,8 @@
 //! outputs. Nothing here sleeps, reads a clock, draws from the operating system's randomness or
 //! touches a socket.
 
+pub mod endpoint;
+pub mod path;
+pub mod peer;
+pub mod stream;
 pub mod tunnel;
