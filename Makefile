@@ -1,0 +1,79 @@
+# Everything a contributor runs. `make` lists the targets; `.ci/run` runs `make test`.
+#
+# Needs Rust (rustup or a distribution's) and Python >= 3.10; the rest is put in .venv. Package
+# indexes, proxies and mirrors are whatever pip and cargo are configured to use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+CLIPPY := cargo clippy --locked --all-targets
+# `rustc` must see the interpreter that will load the extension, also for the lint.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+# A benchmark's or fuzzer's budget.
+FUZZ_SECONDS ?= 60
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps venv build demo test test-rust test-python interop lint format bench fuzz clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+deps: ## install missing system packages (Debian, as root; otherwise only says what is missing)
+	@.ci/deps $(PYTHON)
+
+$(VENV)/.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+venv: $(VENV)/.stamp ## make .venv with every tool and test dependency
+
+build: venv ## build the extension (release) and install the package into .venv, editable
+	$(BIN)/maturin develop --release --locked --quiet
+
+demo: build ## run the research fleet: a coordinator and three specialists
+	$(BIN)/python examples/fleet/run.py
+
+test: deps lint test-rust test-python interop ## everything CI runs
+
+test-rust: ## unit, property, simulation and layout tests; needs no Python
+	cargo test --locked
+
+test-python: build ## the public Python API, on loopback
+	$(PYTEST) tests/python
+
+interop: build ## our node and rendezvous against the Go daemon, in a loopback-only namespace
+	$(PYTEST) tests/interop
+
+lint: build ## formatting, clippy, ruff, mypy, and the stub against the built extension
+	cargo fmt --check
+	$(CLIPPY) -- -D warnings
+	$(CLIPPY) --features python -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest pilot_agent._native
+
+format: venv ## rewrite files the way `lint` wants them
+	cargo fmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: build ## throughput and latency next to the Go daemon and others; JSON in bench-results/
+	$(BIN)/python benches/compare.py $(BENCH_ARGS)
+
+fuzz: ## every fuzz target for FUZZ_SECONDS each (needs cargo-fuzz and a nightly toolchain)
+	@cargo fuzz --version >/dev/null 2>&1 || { \
+	  echo "make fuzz needs cargo-fuzz and nightly Rust: cargo install cargo-fuzz; rustup toolchain install nightly"; exit 1; }
+	for target in $$(cargo +nightly fuzz list); do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+clean: ## remove what the targets above made, except Cargo's target directory
+	rm -rf $(VENV) bench-results .pytest_cache .mypy_cache .ruff_cache .hypothesis python/pilot_agent/*.so
+	find python tests examples benches -name __pycache__ -type d -prune -exec rm -rf {} +
