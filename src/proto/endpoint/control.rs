@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::{Endpoint, EndpointEvent};
 use crate::proto::path::Via;
 use crate::proto::peer::{LoosePacket, PendingPing};
-use crate::proto::stream::Segment;
+use crate::proto::stream::Outgoing;
 use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
 
 /// How long a peer that a private node dialled may open streams to it.
@@ -173,7 +173,7 @@ impl Endpoint {
 
     /// Resets a stream that a packet wanted or believed in.
     pub(super) fn send_reset(&mut self, packet: &Packet<'_>) {
-        let (header, segment) = (&packet.header, Segment::reset());
+        let (header, segment) = (&packet.header, Outgoing::refusal());
         let reply = Header {
             flags: segment.flags,
             protocol: Protocol::Stream,

@@ -14,6 +14,17 @@ pub struct StreamId {
     pub(super) serial: u64,
 }
 
+/// Why a stream could not even be begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No record of the peer was given.
+    #[error("unknown peer")]
+    UnknownPeer,
+    /// There are too many streams with it already.
+    #[error("too many streams with this peer")]
+    TooManyStreams,
+}
+
 /// Something the driver must know of.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -36,12 +36,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slab::Slab;
 
-pub use event::{EndpointEvent, EndpointStats, StreamId, Transmit};
+pub use control::MAX_DATAGRAM;
+pub use event::{ConnectError, EndpointEvent, EndpointStats, StreamId, Transmit};
+pub use streams::StreamEnds;
 
 use super::path::{PathAction, Via};
 use super::peer::{LoosePacket, Peer, PeerRecord};
 use super::stream::{StreamConfig, StreamError};
-use super::tunnel::{LocalKeys, Tunnel, TunnelEvent};
+use super::tunnel::{LocalKeys, Tunnel, TunnelConfig, TunnelEvent};
 use crate::wire::beacon::BeaconMessage;
 use crate::wire::NodeId;
 use limits::RateLimiter;
@@ -65,8 +67,8 @@ pub struct EndpointConfig {
     pub accept_backlog: usize,
     /// Streams with one peer.
     pub max_streams_per_peer: usize,
-    /// Own keys are replaced after this time, so that old traffic stays secret.
-    pub rekey_after: Duration,
+    /// Settings of its tunnels.
+    pub tunnel: Arc<TunnelConfig>,
 }
 
 impl Default for EndpointConfig {
@@ -77,7 +79,7 @@ impl Default for EndpointConfig {
             is_private: false,
             accept_backlog: 1_024,
             max_streams_per_peer: 16_384,
-            rekey_after: Duration::from_secs(4 * 3_600),
+            tunnel: Arc::new(TunnelConfig::default()),
         }
     }
 }
@@ -86,7 +88,6 @@ impl Default for EndpointConfig {
 enum TimerKey {
     Stream(StreamId),
     Peer(NodeId),
-    Rekey,
 }
 
 /// See the [module](self).
@@ -114,11 +115,11 @@ pub struct Endpoint {
     /// A datagram that did not fit the run it was made for.
     carry: Option<(SocketAddr, Vec<u8>)>,
     timers: TimerHeap<TimerKey>,
-    rekey_armed: Option<Instant>,
     events: VecDeque<EndpointEvent>,
     exchange_per_source: RateLimiter<SocketAddr>,
     exchange_per_ip: RateLimiter<IpAddr>,
-    strangers: RateLimiter<NodeId>,
+    /// Nodes that send sealed frames without having keys with us.
+    strangers: RateLimiter<()>,
     orphans: RateLimiter<(NodeId, u16, u16)>,
     stats: EndpointStats,
 }
@@ -127,9 +128,9 @@ impl Endpoint {
     /// An endpoint for the node that `local` belongs to. `seed` must be unpredictable: nonce
     /// prefixes and key pairs are drawn from it.
     #[must_use]
-    pub fn new(now: Instant, config: EndpointConfig, local: LocalKeys, seed: [u8; 32]) -> Self {
+    pub fn new(config: EndpointConfig, local: LocalKeys, seed: [u8; 32]) -> Self {
         let mut rng = StdRng::from_seed(seed);
-        let mut endpoint = Self {
+        Self {
             local,
             epoch: rand::Rng::next_u64(&mut rng),
             rng,
@@ -147,18 +148,14 @@ impl Endpoint {
             outbox: VecDeque::new(),
             carry: None,
             timers: TimerHeap::new(),
-            rekey_armed: None,
             events: VecDeque::new(),
             exchange_per_source: RateLimiter::new(5.0, 10.0, 4_096),
             exchange_per_ip: RateLimiter::new(200.0, 400.0, 4_096),
-            strangers: RateLimiter::new(1.0, 2.0, 4_096),
+            strangers: RateLimiter::new(100.0, 100.0, 1),
             orphans: RateLimiter::new(1.0, 2.0, 1_024),
             stats: EndpointStats::default(),
             config,
-        };
-        let rekey = now + endpoint.config.rekey_after;
-        endpoint.timers.arm(TimerKey::Rekey, &mut endpoint.rekey_armed, Some(rekey));
-        endpoint
+        }
     }
 
     /// Our node.
@@ -202,7 +199,7 @@ impl Endpoint {
         if let Some(endpoint) = record.endpoint {
             peer.path.suggest(endpoint);
         }
-        peer.tunnel.set_peer_key(now, &self.local, record.public_key);
+        peer.tunnel.set_peer_key(now, record.public_key);
         self.after_tunnel(now, node);
     }
 
@@ -213,6 +210,7 @@ impl Endpoint {
             self.forget_peer(node);
         } else if let Some(peer) = self.peers.get_mut(&node) {
             peer.record_wanted = false;
+            peer.tunnel.peer_key_unavailable(now);
         }
     }
 
@@ -292,33 +290,28 @@ impl Endpoint {
                         self.peer_timeout(now, node);
                     }
                 }
-                TimerKey::Rekey => self.rekey(now),
             }
         }
         self.settle();
     }
 
-    /// Replaces our key pair and tells every peer with a tunnel. Streams go on.
+    /// Replaces our keys toward every peer with a tunnel. Streams go on.
     pub fn rekey(&mut self, now: Instant) {
-        self.local.rotate(&mut self.rng);
         let nodes: Vec<NodeId> =
             self.peers.iter().filter(|(_, p)| p.tunnel.is_ready()).map(|(n, _)| *n).collect();
         for node in nodes {
             if let Some(peer) = self.peers.get_mut(&node) {
-                peer.tunnel.rekey(now, &self.local);
+                peer.tunnel.rekey(now);
             }
             self.after_tunnel(now, node);
         }
-        self.rekey_armed = None;
-        let next = Some(now + self.config.rekey_after);
-        self.timers.arm(TimerKey::Rekey, &mut self.rekey_armed, next);
     }
 
     fn peer_timeout(&mut self, now: Instant, node: NodeId) {
         let has_relay = self.beacon.is_some();
         let keepalive = self.config.keepalive;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.tunnel.handle_timeout(now, &self.local);
+        peer.tunnel.handle_timeout(now);
         if peer.tunnel.is_ready() {
             let action = peer.path.handle_timeout(now, has_relay);
             let wants_keepalive = peer.keepalive_at(keepalive).is_some_and(|at| at <= now);
@@ -348,7 +341,7 @@ impl Endpoint {
             return false;
         }
         self.unverified += 1;
-        let tunnel = Tunnel::new(node, &mut self.rng);
+        let tunnel = Tunnel::new(node, self.config.tunnel.clone(), &mut self.rng);
         self.peers.insert(node, Peer::new(now, node, tunnel));
         true
     }
@@ -367,11 +360,7 @@ impl Endpoint {
         if peer.tunnel.is_ready() {
             return;
         }
-        let is_first = !peer.tunnel.is_starting();
         peer.tunnel.start(now);
-        if is_first && !peer.path.is_confirmed() {
-            self.request_punch(node);
-        }
         self.after_tunnel(now, node);
     }
 
@@ -410,18 +399,19 @@ impl Endpoint {
                 self.events.push_back(EndpointEvent::PeerReady(node));
                 self.queue_peer(node);
             }
-            TunnelEvent::PeerKeyChanged => {
+            TunnelEvent::PeerRestarted => {
                 peer.generation += 1;
                 let generation = peer.generation;
-                // One of ours tells by its epoch whether it restarted or merely changed keys; a Go
-                // node changes keys only by restarting.
-                let restarted = !peer.is_native();
+                // One of ours tells by its epoch whether it really did, or merely lost our session;
+                // a Go node has nothing but its new key to tell it by.
+                let is_certain = !peer.is_native();
                 self.announce_epoch(now, node);
                 self.queue_peer(node);
-                if restarted {
+                if is_certain {
                     self.peer_restarted(now, node, generation);
                 }
             }
+            TunnelEvent::Rekeyed => self.queue_peer(node),
             TunnelEvent::IdentityMismatch { presented } => {
                 self.events.push_back(EndpointEvent::IdentityMismatch { node, presented });
             }
@@ -433,6 +423,11 @@ impl Endpoint {
                     peer.path.unconfirm();
                 }
                 self.events.push_back(EndpointEvent::PeerUnreachable(node));
+                let is_stranger =
+                    self.peers.get(&node).is_some_and(|p| !p.has_record && p.streams == 0);
+                if is_stranger {
+                    self.forget_peer(node);
+                }
             }
         }
     }
@@ -448,22 +443,27 @@ impl Endpoint {
     fn send_exchange(&mut self, now: Instant, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         while let Some(frame) = peer.tunnel.poll_handshake(now, &self.local) {
-            let route = peer.path.route(self.beacon.is_some());
-            let on_relay = matches!(route, Some(Via::Relay));
-            if let Some(direct) = peer.path.direct() {
-                self.outbox.push_back((direct, frame.clone()));
+            let on_relay = matches!(peer.path.route(self.beacon.is_some()), Some(Via::Relay));
+            let direct = peer.path.direct().filter(|_| frame.may_copy || !on_relay);
+            if let Some(direct) = direct {
+                self.outbox.push_back((direct, frame.bytes.clone()));
             }
+            let unproven = frame.may_copy && !peer.path.is_confirmed();
             if let Some(beacon) = self.beacon
-                && (on_relay || !peer.path.is_confirmed())
+                && (on_relay || unproven)
             {
+                let (sender, frame) = (self.local.node(), &frame.bytes);
+                let message = BeaconMessage::Relay { sender, destination: node, frame };
                 let mut wrapped = Vec::new();
-                let message = BeaconMessage::Relay {
-                    sender: self.local.node(),
-                    destination: node,
-                    frame: &frame,
-                };
                 message.encode(&mut wrapped);
                 self.outbox.push_back((beacon, wrapped));
+                if unproven {
+                    let requester = self.local.node();
+                    let punch = BeaconMessage::PunchRequest { requester, target: node, grant: None };
+                    let mut datagram = Vec::new();
+                    punch.encode(&mut datagram);
+                    self.outbox.push_back((beacon, datagram));
+                }
             }
         }
     }

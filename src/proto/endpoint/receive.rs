@@ -65,7 +65,7 @@ impl Endpoint {
                     return;
                 }
                 let Some(peer) = self.peers.get_mut(&node) else { return };
-                let outcome = peer.tunnel.handle_auth(now, &self.local, &auth);
+                let outcome = peer.tunnel.handle_key_exchange(now, &self.local, &auth);
                 self.after_exchange(now, via, node, outcome);
             }
             Ok(TunnelFrame::Key(key)) => {
@@ -75,7 +75,7 @@ impl Endpoint {
                 }
                 // Only a peer we know gets an answer: this frame proves nothing.
                 let Some(peer) = self.peers.get_mut(&node) else { return };
-                let outcome = peer.tunnel.handle_key(now, &self.local, &key);
+                let outcome = peer.tunnel.handle_key_request(now, &key);
                 self.after_exchange(now, via, node, outcome);
             }
             Ok(TunnelFrame::Punch) => {}
@@ -133,7 +133,7 @@ impl Endpoint {
             self.greet_stranger(now, via, sender);
             return;
         };
-        let packet = match peer.tunnel.open_in_place(now, &self.local, frame) {
+        let packet = match peer.tunnel.open_in_place(now, frame) {
             Ok(packet) => packet,
             Err(_) => {
                 self.stats.dropped_unauthenticated += 1;
@@ -156,8 +156,7 @@ impl Endpoint {
         }
         let answers_probe = super::control::is_probe_answer(&packet);
         let moved = peer.path.on_authenticated(now, via, answers_probe);
-        let has_events = peer.tunnel.has_output();
-        if has_events || moved {
+        if peer.tunnel.has_output() || moved {
             self.after_tunnel(now, sender);
         }
         match packet.header.protocol {
@@ -167,21 +166,18 @@ impl Endpoint {
         }
     }
 
-    /// A sealed frame of a node we have no keys with: we have restarted, and it does not know.
-    /// Our key exchange tells it. One per second for each node, and no more bytes than came.
+    /// A sealed frame of a node we know nothing of: we have restarted, and it does not know. Our
+    /// key exchange tells it. Such frames prove nothing, so their rate is limited.
     fn greet_stranger(&mut self, now: Instant, via: Via, sender: NodeId) {
         self.stats.dropped_unauthenticated += 1;
-        if sender == self.node() || !self.strangers.allow(now, sender) {
+        if sender == self.node() || sender == NodeId(0) || !self.strangers.allow(now, ()) {
             return;
         }
-        let frame = self.local.auth_frame();
-        match (via, self.beacon) {
-            (Via::Direct(to), _) => self.outbox.push_back((to, frame.to_vec())),
-            (Via::Relay, _) => self.send_to_beacon(&BeaconMessage::Relay {
-                sender: self.local.node(),
-                destination: sender,
-                frame: &frame,
-            }),
+        if self.ensure_peer(now, sender) {
+            if let (Some(peer), Via::Direct(from)) = (self.peers.get_mut(&sender), via) {
+                peer.path.suggest(from);
+            }
+            self.start_tunnel(now, sender);
         }
     }
 

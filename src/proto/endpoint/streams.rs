@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Endpoint, EndpointEvent, StreamId, TimerKey};
-use crate::proto::stream::{Segment, Stream, StreamError};
-use crate::wire::{Addr, NodeId, Packet};
+use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
+use crate::proto::stream::{Segment, State, Stream, StreamError};
+use crate::wire::sack::looks_like_sack;
+use crate::wire::{Addr, Flags, NodeId, Packet};
 
 /// Where ephemeral ports begin.
 pub(super) const FIRST_EPHEMERAL: u16 = 49_152;
@@ -60,14 +61,14 @@ impl Endpoint {
         to: Addr,
         port: u16,
         nodelay: bool,
-    ) -> Result<StreamId, StreamError> {
+    ) -> Result<StreamId, ConnectError> {
         let node = to.node;
-        let peer = self.peers.get_mut(&node).ok_or(StreamError::PeerUnreachable)?;
+        let peer = self.peers.get_mut(&node).ok_or(ConnectError::UnknownPeer)?;
         if peer.streams >= self.config.max_streams_per_peer {
-            return Err(StreamError::TooManyStreams);
+            return Err(ConnectError::TooManyStreams);
         }
         peer.dialled_at = Some(now);
-        let local_port = self.free_port(node, port).ok_or(StreamError::TooManyStreams)?;
+        let local_port = self.free_port(node, port).ok_or(ConnectError::TooManyStreams)?;
         let mut stream = Stream::connect(now, self.config.stream.clone());
         stream.set_nodelay(now, nodelay);
         let id = self.insert(node, to.network, local_port, port, stream);
@@ -197,7 +198,7 @@ impl Endpoint {
             .collect();
         for id in doomed {
             if let Some(slot) = self.slot_mut(id) {
-                slot.stream.fail(now, why.clone());
+                slot.stream.fail(now, *why);
                 self.touch(id);
             }
         }
@@ -214,10 +215,11 @@ impl Endpoint {
             window: header.window,
             payload: packet.payload,
         };
-        let opens = segment.opens();
+        let opens = header.flags.contains(Flags::SYN) && !header.flags.contains(Flags::ACK);
         if let Some(&id) = self.demux.get(&(node, local, remote)) {
             let Some(slot) = self.slot_mut(id) else { return };
-            if !(opens && slot.stream.is_over()) {
+            let is_over = matches!(slot.stream.state(), State::TimeWait | State::Closed);
+            if !(opens && is_over) {
                 slot.stream.handle_segment(now, &segment);
                 self.touch(id);
                 return;
@@ -226,7 +228,7 @@ impl Endpoint {
             self.remove(id);
         }
         if !opens {
-            self.handle_orphan(now, packet, &segment);
+            self.handle_orphan(now, packet);
             return;
         }
         if !self.admits(now, node) {
@@ -251,11 +253,15 @@ impl Endpoint {
     }
 
     /// A segment of a stream that we don't have: it ended here long ago, or its SYN is late.
-    fn handle_orphan(&mut self, now: Instant, packet: &Packet<'_>, segment: &Segment<'_>) {
-        if !segment.deserves_reset() {
+    fn handle_orphan(&mut self, now: Instant, packet: &Packet<'_>) {
+        let header = &packet.header;
+        // An RST is never answered, and a late acknowledgement or FIN needs no answer.
+        let is_data = !header.flags.contains(Flags::RST)
+            && !packet.payload.is_empty()
+            && !looks_like_sack(packet.payload);
+        if !is_data {
             return;
         }
-        let header = &packet.header;
         let key = (header.src.node, header.dst_port, header.src_port);
         // The first two are let go: early data may overtake its SYN.
         if !self.orphans.allow(now, key) {
@@ -366,9 +372,12 @@ impl Endpoint {
     }
 
     fn free_port(&mut self, node: NodeId, remote_port: u16) -> Option<u16> {
-        let range = u16::MAX - FIRST_EPHEMERAL;
-        (0..=range)
-            .map(|_| self.ephemeral_port())
-            .find(|port| !self.demux.contains_key(&(node, *port, remote_port)))
+        for _ in FIRST_EPHEMERAL..=u16::MAX {
+            let port = self.ephemeral_port();
+            if !self.demux.contains_key(&(node, port, remote_port)) {
+                return Some(port);
+            }
+        }
+        None
     }
 }
