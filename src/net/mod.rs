@@ -1,3 +1,5 @@
 //! Sockets and clocks under the state machines.
 
+pub mod clock;
 pub mod registry_client;
+pub mod udp;
