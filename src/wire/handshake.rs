@@ -4,9 +4,7 @@
 //! one segment: [`MAX_LEN`]. It is not answered on its connection; the answer is a message on a
 //! new connection in the other direction.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{NodeId, WireError};
@@ -109,15 +107,17 @@ impl HandshakeMessage {
 
 /// Byte arrays as base64 text; the empty text is none.
 mod base64_array {
-    use super::{BASE64, Deserialize, Deserializer, Engine, Serializer};
     use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::wire::registry::Base64;
 
     pub(super) fn serialize<S: Serializer, const N: usize>(
         value: &Option<[u8; N]>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match value {
-            Some(bytes) => serializer.serialize_str(&BASE64.encode(bytes)),
+            Some(bytes) => Base64(*bytes).serialize(serializer),
             None => serializer.serialize_str(""),
         }
     }
@@ -125,13 +125,13 @@ mod base64_array {
     pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         deserializer: D,
     ) -> Result<Option<[u8; N]>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(None);
+        match String::deserialize(deserializer)?.as_str() {
+            "" => Ok(None),
+            text => match Base64::parse(text) {
+                Some(Base64(bytes)) => Ok(Some(bytes)),
+                None => Err(D::Error::custom(format!("not base64 of {N} bytes"))),
+            },
         }
-        let bytes = BASE64.decode(text.as_bytes()).map_err(D::Error::custom)?;
-        let array = bytes.try_into().map_err(|_| D::Error::custom("wrong length"))?;
-        Ok(Some(array))
     }
 }
 
