@@ -11,8 +11,12 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// And this long after that without an answer to the probe, the relay takes over.
 const DEAD_AFTER: Duration = Duration::from_millis(500);
 /// Times between probes of the direct path while on relay; the last one repeats.
-const PROBE_INTERVALS: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
+const PROBE_INTERVALS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+];
 /// Direct frames in a row that bring a relayed peer back to the direct path, as release 1.18 does.
 const DIRECT_STREAK: u8 = 3;
 /// Without use for this long, a relayed path is not probed any more.

@@ -8,8 +8,11 @@
 pub mod addr;
 pub mod beacon;
 pub mod cursor;
+pub mod frames;
+pub mod handshake;
 pub mod options;
 pub mod packet;
+pub mod ports;
 pub mod registry;
 pub mod registry_binary;
 pub mod sack;
@@ -56,4 +59,14 @@ pub enum WireError {
         /// The field.
         what: &'static str,
     },
+}
+
+impl WireError {
+    /// [`Self::TooLong`] if `len` exceeds `limit`.
+    pub(crate) fn check_len(what: &'static str, len: usize, limit: usize) -> Result<(), Self> {
+        if len > limit {
+            return Err(Self::TooLong { what, len, limit });
+        }
+        Ok(())
+    }
 }

@@ -44,8 +44,8 @@ use super::path::{PathAction, Via};
 use super::peer::{LoosePacket, Peer, PeerRecord};
 use super::stream::{StreamConfig, StreamError};
 use super::tunnel::{LocalKeys, Tunnel, TunnelConfig, TunnelEvent};
-use crate::wire::beacon::BeaconMessage;
 use crate::wire::NodeId;
+use crate::wire::beacon::BeaconMessage;
 use limits::RateLimiter;
 use streams::{Listener, StreamSlot};
 use timers::TimerHeap;
@@ -459,7 +459,8 @@ impl Endpoint {
                 self.outbox.push_back((beacon, wrapped));
                 if unproven {
                     let requester = self.local.node();
-                    let punch = BeaconMessage::PunchRequest { requester, target: node, grant: None };
+                    let punch =
+                        BeaconMessage::PunchRequest { requester, target: node, grant: None };
                     let mut datagram = Vec::new();
                     punch.encode(&mut datagram);
                     self.outbox.push_back((beacon, datagram));

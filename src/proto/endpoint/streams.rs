@@ -273,7 +273,8 @@ impl Endpoint {
     pub(super) fn admits(&self, now: Instant, node: NodeId) -> bool {
         !self.config.is_private
             || self.peers.get(&node).is_some_and(|peer| {
-                peer.is_trusted || peer.dialled_at.is_some_and(|at| now < at + super::control::REPLY_WINDOW)
+                peer.is_trusted
+                    || peer.dialled_at.is_some_and(|at| now < at + super::control::REPLY_WINDOW)
             })
     }
 

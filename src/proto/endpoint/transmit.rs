@@ -112,8 +112,15 @@ impl Endpoint {
     }
 
     /// Appends the next segment of a stream as a sealed datagram; `false` if it has none.
-    fn stream_datagram(&mut self, now: Instant, id: StreamId, route: Via, buf: &mut Vec<u8>) -> bool {
-        let Some(slot) = self.streams.get_mut(id.slot).filter(|slot| slot.serial == id.serial) else {
+    fn stream_datagram(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        route: Via,
+        buf: &mut Vec<u8>,
+    ) -> bool {
+        let Some(slot) = self.streams.get_mut(id.slot).filter(|slot| slot.serial == id.serial)
+        else {
             return false;
         };
         let Some(peer) = self.peers.get_mut(&slot.peer) else { return false };
