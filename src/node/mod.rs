@@ -1,1 +1,11 @@
-//! Placeholder; see the layer table in lib.rs.
+//! The node.
+
+mod config;
+mod core;
+mod driver;
+mod error;
+mod types;
+
+pub use config::NodeConfig;
+pub use error::NodeError;
+pub use types::*;

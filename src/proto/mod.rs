@@ -3,6 +3,7 @@
 //! touches a socket.
 
 pub mod endpoint;
+pub mod messenger;
 pub mod path;
 pub mod peer;
 pub mod stream;
