@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use rand::CryptoRng;
+use zeroize::Zeroizing;
 
 /// An Ed25519 key pair. The secret half is wiped when this is dropped and never printed.
 pub struct Identity {
@@ -15,7 +16,9 @@ pub struct Identity {
 impl Identity {
     /// Makes a new identity.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self { key: SigningKey::generate(rng) }
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(seed.as_mut_slice());
+        Self::from_seed(&seed)
     }
 
     /// The identity that grows from a seed (the first half of the stored private key).
