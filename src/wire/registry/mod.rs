@@ -14,7 +14,7 @@ mod records;
 mod request;
 mod response;
 mod sign;
-mod values;
+pub(crate) mod values;
 
 pub use records::{
     AgentInfo, BeaconInfo, Found, HandshakeReply, HandshakeRequest, NetworkInfo, NodeInfo,

@@ -57,17 +57,14 @@ impl<'de, const N: usize> Deserialize<'de> for Base64<N> {
 
 /// For `#[serde(with)]`: a node id. What is no u32 reads as 0, as both Go generations do; 0 is
 /// nobody's id, so such a request fails as "not found".
-pub(super) mod node_id {
+pub(crate) mod node_id {
     use super::{Deserialize, Deserializer, NodeId, Serialize, Serializer};
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        id: &NodeId,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
         id.0.serialize(serializer)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<NodeId, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
