@@ -2,6 +2,7 @@
 //! outputs. Nothing here sleeps, reads a clock, draws from the operating system's randomness or
 //! touches a socket.
 
+pub mod beacon;
 pub mod directory;
 pub mod endpoint;
 pub mod messenger;

@@ -1,9 +1,10 @@
 //! What is told about nodes, and to whom.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::record::Node;
 use super::{Directory, Refusal, refuse};
+use crate::proto::beacon::Roster;
 use crate::wire::registry::{AgentInfo, ErrorCode, Found, NodeInfo, Resolved, Response};
 use crate::wire::{Addr, NodeId};
 
@@ -153,6 +154,16 @@ impl Directory {
             Some(node) => Ok(node),
             None => refuse(ErrorCode::NotFound, format!("node {}: not found", Addr::global(id))),
         }
+    }
+}
+
+impl Roster for Directory {
+    fn registered_ip(&self, node: NodeId) -> Option<IpAddr> {
+        Some(self.registered(node)?.record.endpoint.ip())
+    }
+
+    fn may_punch(&self, requester: NodeId, target: NodeId) -> bool {
+        self.registered(target).is_some_and(|node| self.may_reach(node, Some(requester)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a node says of itself: hostname, visibility, tags, capabilities.
 
 use super::{Directory, HOSTNAME_GRACE_SECS, Refusal, refuse};
-use crate::wire::registry::{ErrorCode, Response};
 use crate::wire::NodeId;
+use crate::wire::registry::{ErrorCode, Response};
 
 const MAX_TAGS: usize = 10;
 const MAX_TAG_CHARS: usize = 32;

@@ -1,6 +1,6 @@
 //! What is known of a node.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub struct NodeRecord {
     /// Endpoints in its own network.
     #[serde(default)]
     pub lan_addrs: Vec<String>,
-    /// It has no endpoint; only a beacon reaches it.
+    /// Only a beacon reaches it; the port of its endpoint is 0.
     #[serde(default)]
     pub relay_only: bool,
     /// What it says it is.
@@ -75,12 +75,15 @@ impl Node {
         Addr::global(self.record.id)
     }
 
-    /// The endpoint, as one at `viewer` reaches it.
+    /// The endpoint, as one at `viewer` reaches it; 0.0.0.0:0 if only a beacon does.
     ///
     /// A node on this very host is connected from loopback, which nobody elsewhere can use; then
     /// the address that it claims is the better one. Only this host's own nodes can cause that.
     pub(super) fn endpoint_for(&self, viewer: IpAddr) -> SocketAddr {
         let NodeRecord { endpoint, claimed, .. } = &self.record;
+        if self.record.relay_only {
+            return SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        }
         match claimed {
             Some(claimed)
                 if endpoint.ip().is_loopback()

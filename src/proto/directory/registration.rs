@@ -1,6 +1,6 @@
 //! Coming, staying, leaving, and changing keys.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::record::Node;
 use super::{Directory, Effect, FORGET_AFTER_SECS, Inbox, NodeRecord, Refusal, refuse};
@@ -74,8 +74,9 @@ impl Directory {
                 Err(refusal) => refusal.text,
             },
         };
-        let observed = endpoint.to_string();
-        let hostname = self.signer_mut(id)?.record.hostname.clone();
+        let node = self.signer_mut(id)?;
+        let observed = node.endpoint_for(from.ip()).to_string();
+        let hostname = node.record.hostname.clone();
         Ok(Response::RegisterOk {
             node_id: id,
             network_id: 0,
@@ -225,7 +226,7 @@ fn endpoint(
     register: &Register,
 ) -> Result<(SocketAddr, Option<SocketAddr>), Refusal> {
     if register.relay_only {
-        return Ok((SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), None));
+        return Ok((SocketAddr::new(source.to_canonical(), 0), None));
     }
     let claimed = register.listen_addr.parse::<SocketAddr>().ok();
     let port = register.listen_addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
