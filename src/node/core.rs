@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::types::Datagram;
+use super::types::{Datagram, Message};
 use crate::net::clock;
 use crate::net::udp::UdpIo;
 use crate::proto::endpoint::{Endpoint, EndpointEvent, StreamId, Transmit};
-use crate::proto::messenger::Messenger;
+use crate::proto::messenger::{Messenger, Outcome};
 use crate::proto::path::Via;
 use crate::proto::stream::StreamEvent;
 use crate::wire::NodeId;
@@ -27,13 +27,14 @@ const RUNS_PER_TURN: usize = 64;
 /// Datagrams kept for an application that does not fetch them; the oldest is dropped.
 const DATAGRAM_QUEUE: usize = 4_096;
 
+/// Impostors remembered, to explain why a peer cannot be reached.
+const MAX_IMPOSTORS: usize = 1_024;
+
 /// What the protocol asks of the node's upkeep task.
 #[derive(Debug)]
 pub(super) enum Upcall {
     /// Ask the registry for this peer.
     NeedPeer(NodeId),
-    /// Somebody claims to be this node with another key.
-    IdentityMismatch { node: NodeId, presented: [u8; 32] },
     /// The record of this peer may be out of date.
     PeerLost(NodeId),
     /// A trust handshake waits at the registry.
@@ -64,11 +65,31 @@ pub(super) struct DatagramQueue {
     pub(super) dropped: u64,
 }
 
-/// Who waits for messages and requests.
+/// Messages that came by data exchange, and who waits for messages and requests of any kind.
 #[derive(Debug, Default)]
-pub(super) struct InboxWaiters {
+pub(super) struct Inbox {
+    pub(super) foreign: VecDeque<Message>,
     pub(super) message: Vec<Waker>,
     pub(super) request: Vec<Waker>,
+}
+
+/// What must happen after the lock is released.
+#[derive(Debug, Default)]
+struct Effects {
+    wake: Vec<Waker>,
+    outcomes: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+}
+
+impl Effects {
+    fn carry_out(self) {
+        for (waiter, outcome) in self.outcomes {
+            // Nobody may be waiting any more.
+            let _ = waiter.send(outcome);
+        }
+        for waker in self.wake {
+            waker.wake();
+        }
+    }
 }
 
 /// Everything under the lock.
@@ -82,7 +103,11 @@ pub(super) struct Core {
     pub(super) acceptors: HashMap<u16, Option<Waker>>,
     pub(super) datagrams: HashMap<u16, DatagramQueue>,
     pub(super) pings: HashMap<u64, oneshot::Sender<(Duration, Via)>>,
-    pub(super) inbox: InboxWaiters,
+    pub(super) inbox: Inbox,
+    /// Who waits for what was sent, by the number of its ticket.
+    pub(super) outcomes: HashMap<u64, oneshot::Sender<Outcome>>,
+    /// Keys that somebody presented for a node they do not belong to.
+    pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     pub(super) observed: Option<std::net::SocketAddr>,
     pub(super) is_closed: bool,
     upcalls: mpsc::UnboundedSender<Upcall>,
@@ -106,7 +131,9 @@ impl Core {
             acceptors: HashMap::new(),
             datagrams: HashMap::new(),
             pings: HashMap::new(),
-            inbox: InboxWaiters::default(),
+            inbox: Inbox::default(),
+            outcomes: HashMap::new(),
+            impostors: HashMap::new(),
             observed: None,
             is_closed: false,
             upcalls,
@@ -117,9 +144,9 @@ impl Core {
     }
 
     /// Does what follows from the inputs: events, then datagrams, until neither is left.
-    fn turn(&mut self, now: Instant, udp: &UdpIo, wake: &mut Vec<Waker>) {
+    fn turn(&mut self, now: Instant, udp: &UdpIo, effects: &mut Effects) {
         for _ in 0..RUNS_PER_TURN {
-            self.dispatch(now, wake);
+            self.dispatch(now, effects);
             let transmit = match self.blocked.take() {
                 Some(transmit) => transmit,
                 None => match self.endpoint.poll_transmit(now, &mut self.run) {
@@ -133,42 +160,47 @@ impl Core {
                 break;
             }
         }
-        self.dispatch(now, wake);
+        self.dispatch(now, effects);
         let endpoint = &self.endpoint;
         let streams = &mut self.streams;
         self.draining.retain(|id| {
             let is_over = endpoint.stream(*id).is_none_or(|s| s.is_drained() || s.is_finished());
             if is_over && let Some(waiters) = streams.get_mut(id) {
-                wake.append(&mut waiters.other);
+                effects.wake.append(&mut waiters.other);
             }
             !is_over
         });
     }
 
-    fn dispatch(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+    fn dispatch(&mut self, now: Instant, effects: &mut Effects) {
         while let Some(event) = self.endpoint.poll_event() {
-            self.on_event(now, event, wake);
+            self.on_event(now, event, effects);
         }
-        if self.messenger.has_message() {
-            wake.append(&mut self.inbox.message);
+        while let Some((number, outcome)) = self.messenger.poll_outcome() {
+            if let Some(waiter) = self.outcomes.remove(&number) {
+                effects.outcomes.push((waiter, outcome));
+            }
+        }
+        if self.messenger.has_message() || !self.inbox.foreign.is_empty() {
+            effects.wake.append(&mut self.inbox.message);
         }
         if self.messenger.has_request() {
-            wake.append(&mut self.inbox.request);
+            effects.wake.append(&mut self.inbox.request);
         }
     }
 
-    fn on_event(&mut self, now: Instant, event: EndpointEvent, wake: &mut Vec<Waker>) {
+    fn on_event(&mut self, now: Instant, event: EndpointEvent, effects: &mut Effects) {
         match event {
             EndpointEvent::Stream(id, event) => {
                 if !self.messenger.handle_stream(now, &mut self.endpoint, id, event) {
-                    self.wake_stream(id, event, wake);
+                    self.wake_stream(id, event, effects);
                 }
             }
             EndpointEvent::Incoming(port) => {
                 if !self.messenger.handle_incoming(now, &mut self.endpoint, port)
                     && let Some(acceptor) = self.acceptors.get_mut(&port)
                 {
-                    wake.extend(acceptor.take());
+                    effects.wake.extend(acceptor.take());
                 }
             }
             EndpointEvent::Datagram { from, src_port, dst_port, payload } => {
@@ -179,7 +211,7 @@ impl Core {
                     }
                     let data = Bytes::from(payload);
                     queue.queue.push_back(Datagram { sender: from, port: src_port, data });
-                    wake.extend(queue.waker.take());
+                    effects.wake.extend(queue.waker.take());
                 }
             }
             EndpointEvent::Pong { token, rtt, via, .. } => {
@@ -189,7 +221,9 @@ impl Core {
             }
             EndpointEvent::NeedPeer(node) => self.upcall(Upcall::NeedPeer(node)),
             EndpointEvent::IdentityMismatch { node, presented } => {
-                self.upcall(Upcall::IdentityMismatch { node, presented });
+                if self.impostors.len() < MAX_IMPOSTORS {
+                    self.impostors.insert(node, presented);
+                }
             }
             EndpointEvent::PeerUnreachable(node) | EndpointEvent::PeerRestarted(node) => {
                 self.upcall(Upcall::PeerLost(node));
@@ -200,12 +234,12 @@ impl Core {
         }
     }
 
-    fn wake_stream(&mut self, id: StreamId, event: StreamEvent, wake: &mut Vec<Waker>) {
+    fn wake_stream(&mut self, id: StreamId, event: StreamEvent, effects: &mut Effects) {
         let Some(waiters) = self.streams.get_mut(&id) else { return };
         match event {
-            StreamEvent::Readable => wake.extend(waiters.read.take()),
-            StreamEvent::Writable => wake.extend(waiters.write.take()),
-            StreamEvent::Connected | StreamEvent::Closed(_) => waiters.take_all(wake),
+            StreamEvent::Readable => effects.wake.extend(waiters.read.take()),
+            StreamEvent::Writable => effects.wake.extend(waiters.write.take()),
+            StreamEvent::Connected | StreamEvent::Closed(_) => waiters.take_all(&mut effects.wake),
         }
     }
 
@@ -215,20 +249,21 @@ impl Core {
     }
 
     /// Ends everything that waits.
-    pub(super) fn close(&mut self, wake: &mut Vec<Waker>) {
+    fn close(&mut self, effects: &mut Effects) {
         self.is_closed = true;
         for waiters in self.streams.values_mut() {
-            waiters.take_all(wake);
+            waiters.take_all(&mut effects.wake);
         }
         for acceptor in self.acceptors.values_mut() {
-            wake.extend(acceptor.take());
+            effects.wake.extend(acceptor.take());
         }
         for queue in self.datagrams.values_mut() {
-            wake.extend(queue.waker.take());
+            effects.wake.extend(queue.waker.take());
         }
-        wake.append(&mut self.inbox.message);
-        wake.append(&mut self.inbox.request);
+        effects.wake.append(&mut self.inbox.message);
+        effects.wake.append(&mut self.inbox.request);
         self.pings.clear();
+        self.outcomes.clear();
         self.messenger.close();
     }
 }
@@ -249,11 +284,11 @@ impl Shared {
 
     /// Does something to the core, and everything that follows from it.
     pub(super) fn act<T>(&self, verb: impl FnOnce(&mut Core, Instant) -> T) -> T {
-        let mut wake = Vec::new();
+        let mut effects = Effects::default();
         let mut core = self.lock();
         let now = clock::now();
         let result = verb(&mut core, now);
-        core.turn(now, &self.udp, &mut wake);
+        core.turn(now, &self.udp, &mut effects);
         let deadline = core.next_deadline();
         let ring = core.blocked.is_some()
             || deadline.is_some_and(|at| core.driver_wakes.is_none_or(|wakes| at < wakes));
@@ -262,9 +297,7 @@ impl Shared {
             core.driver_wakes = deadline;
         }
         drop(core);
-        for waker in wake {
-            waker.wake();
-        }
+        effects.carry_out();
         if ring {
             self.bell.notify_one();
         }
@@ -277,11 +310,9 @@ impl Shared {
     }
 
     pub(super) fn close(&self) {
-        let mut wake = Vec::new();
-        self.lock().close(&mut wake);
-        for waker in wake {
-            waker.wake();
-        }
+        let mut effects = Effects::default();
+        self.lock().close(&mut effects);
+        effects.carry_out();
     }
 
     /// For the driver: until when to sleep, and whether to wait for room in the socket.

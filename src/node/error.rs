@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Error of a node's verb. Each variant becomes one Python exception.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// No such hostname or node at the registry.

@@ -60,8 +60,8 @@ pub struct Peer {
     pub(super) is_trusted: bool,
     /// We opened a stream to it at this time; for a while it may answer to a private node.
     pub(super) dialled_at: Option<Instant>,
-    /// Names the peer's process; a new one means that it restarted.
-    pub(super) epoch: Option<u64>,
+    /// The last ping took this long.
+    pub(super) rtt: Option<Duration>,
     /// Counts tunnels agreed with new keys. A stream of an older one dies when the peer turns out
     /// to have restarted.
     pub(super) generation: u32,
@@ -90,7 +90,7 @@ impl Peer {
             is_native: false,
             is_trusted: false,
             dialled_at: None,
-            epoch: None,
+            rtt: None,
             generation: 0,
             record_wanted: false,
             has_record: false,
@@ -124,7 +124,13 @@ impl Peer {
     /// Whether it is one of ours rather than a Go node, as far as is known.
     #[must_use]
     pub fn is_native(&self) -> bool {
-        self.is_native || self.epoch.is_some()
+        self.is_native
+    }
+
+    /// How long its last ping took.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 
     /// Bytes of UDP payload sent to and received from it.

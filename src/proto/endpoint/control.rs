@@ -1,12 +1,4 @@
-//! Packets outside streams: datagrams, ping and pong, keep-alive, path probe, epoch.
-//!
-//! The epoch is ours: a control packet with the ACK flag, which release 1.18.0 ignores, to port
-//! [`EPOCH_PORT`], sent under every new key. It tells the peer that we are one of its kind, and by
-//! a random number that stays the same for the life of the process, whether we restarted.
-//!
-//! ```text
-//! "PAE1" | epoch u64
-//! ```
+//! Packets outside streams: datagrams, ping and pong, keep-alive, path probe.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -21,8 +13,6 @@ use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
 pub(super) const REPLY_WINDOW: Duration = Duration::from_secs(300);
 /// What release 1.18.0 puts in a probe of the direct path.
 const PROBE: &[u8] = b"pathprobe.v1";
-const EPOCH_PORT: u16 = 1;
-const EPOCH_MAGIC: [u8; 4] = *b"PAE1";
 /// Pings of one peer that may wait at once.
 const MAX_PINGS: usize = 256;
 /// A ping that is not answered for this long is forgotten.
@@ -120,52 +110,23 @@ impl Endpoint {
 
     fn handle_pong(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
         let node = packet.header.src.node;
-        if packet.header.dst_port == EPOCH_PORT
-            && let Some((&EPOCH_MAGIC, epoch)) = packet.payload.split_first_chunk()
-            && let Ok(epoch) = epoch.try_into().map(u64::from_be_bytes)
-        {
-            self.handle_epoch(now, node, epoch);
-            return;
-        }
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let seq = packet.header.seq.0;
         if let Some(at) = peer.pings.iter().position(|ping| ping.seq == seq) {
             let ping = peer.pings.swap_remove(at);
             let rtt = now.saturating_duration_since(ping.sent);
+            peer.rtt = Some(rtt);
             self.events.push_back(EndpointEvent::Pong { token: ping.token, node, rtt, via });
         }
     }
 
-    fn handle_epoch(&mut self, now: Instant, node: NodeId, epoch: u64) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let before = peer.epoch.replace(epoch);
-        if before.is_some_and(|before| before != epoch) {
-            let generation = peer.generation;
-            self.peer_restarted(now, node, generation);
-        }
-    }
-
-    pub(super) fn announce_epoch(&mut self, _now: Instant, node: NodeId) {
-        let mut payload = EPOCH_MAGIC.to_vec();
-        payload.extend_from_slice(&self.epoch.to_be_bytes());
-        let header = Header {
-            flags: Flags::ACK,
-            src_port: EPOCH_PORT,
-            dst_port: EPOCH_PORT,
-            ..self.control_header(Addr::global(node))
-        };
-        self.queue_packet(node, LoosePacket { header, payload, direct_to: None });
-    }
-
     /// As release 1.18.0 sends it: no ports, no payload, no destination.
-    pub(super) fn keep_alive(&mut self, now: Instant, node: NodeId) {
+    pub(super) fn keep_alive(&mut self, node: NodeId) {
         let header = self.control_header(Addr::default());
         self.queue_packet(node, LoosePacket { header, payload: Vec::new(), direct_to: None });
-        // It may be the first thing this peer hears of us in a while.
-        self.announce_epoch(now, node);
     }
 
-    pub(super) fn probe(&mut self, _now: Instant, node: NodeId, to: SocketAddr) {
+    pub(super) fn probe(&mut self, node: NodeId, to: SocketAddr) {
         let header = self.control_header(Addr::global(node));
         let payload = PROBE.to_vec();
         self.queue_packet(node, LoosePacket { header, payload, direct_to: Some(to) });

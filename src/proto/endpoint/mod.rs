@@ -96,8 +96,6 @@ pub struct Endpoint {
     config: EndpointConfig,
     local: LocalKeys,
     rng: StdRng,
-    /// Random, one for each process: tells peers whether we restarted.
-    epoch: u64,
     beacon: Option<SocketAddr>,
     peers: HashMap<NodeId, Peer>,
     unverified: usize,
@@ -129,10 +127,9 @@ impl Endpoint {
     /// prefixes and key pairs are drawn from it.
     #[must_use]
     pub fn new(config: EndpointConfig, local: LocalKeys, seed: [u8; 32]) -> Self {
-        let mut rng = StdRng::from_seed(seed);
+        let rng = StdRng::from_seed(seed);
         Self {
             local,
-            epoch: rand::Rng::next_u64(&mut rng),
             rng,
             beacon: None,
             peers: HashMap::new(),
@@ -162,6 +159,19 @@ impl Endpoint {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.local.node()
+    }
+
+    /// Another node id was assigned to us. Nothing of the old one can go on.
+    pub fn set_local(&mut self, now: Instant, local: LocalKeys) {
+        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in nodes {
+            self.fail_streams(now, node, &StreamError::PeerUnreachable, u32::MAX);
+        }
+        self.settle();
+        self.peers.clear();
+        self.unverified = 0;
+        self.demux.clear();
+        self.local = local;
     }
 
     /// Tells where the beacon is: messages are taken from nowhere else.
@@ -316,15 +326,15 @@ impl Endpoint {
             let action = peer.path.handle_timeout(now, has_relay);
             let wants_keepalive = peer.keepalive_at(keepalive).is_some_and(|at| at <= now);
             match action {
-                Some(PathAction::Probe(to)) => self.probe(now, node, to),
+                Some(PathAction::Probe(to)) => self.probe(node, to),
                 Some(PathAction::PunchAndProbe(to)) => {
                     self.request_punch(node);
-                    self.probe(now, node, to);
+                    self.probe(node, to);
                 }
                 None => {}
             }
             if wants_keepalive {
-                self.keep_alive(now, node);
+                self.keep_alive(node);
             }
         }
         self.after_tunnel(now, node);
@@ -395,21 +405,15 @@ impl Endpoint {
             }
             TunnelEvent::Established => {
                 peer.generation += 1;
-                self.announce_epoch(now, node);
                 self.events.push_back(EndpointEvent::PeerReady(node));
                 self.queue_peer(node);
             }
             TunnelEvent::PeerRestarted => {
                 peer.generation += 1;
                 let generation = peer.generation;
-                // One of ours tells by its epoch whether it really did, or merely lost our session;
-                // a Go node has nothing but its new key to tell it by.
-                let is_certain = !peer.is_native();
-                self.announce_epoch(now, node);
+                self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
                 self.queue_peer(node);
-                if is_certain {
-                    self.peer_restarted(now, node, generation);
-                }
+                self.events.push_back(EndpointEvent::PeerRestarted(node));
             }
             TunnelEvent::Rekeyed => self.queue_peer(node),
             TunnelEvent::IdentityMismatch { presented } => {
@@ -430,11 +434,6 @@ impl Endpoint {
                 }
             }
         }
-    }
-
-    fn peer_restarted(&mut self, now: Instant, node: NodeId, generation: u32) {
-        self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
-        self.events.push_back(EndpointEvent::PeerRestarted(node));
     }
 
     /// Sends the key exchange frames that a peer's tunnel has made: directly, and through the relay

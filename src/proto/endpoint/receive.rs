@@ -156,7 +156,9 @@ impl Endpoint {
         }
         let answers_probe = super::control::is_probe_answer(&packet);
         let moved = peer.path.on_authenticated(now, via, answers_probe);
-        if peer.tunnel.has_output() || moved {
+        let due = peer.tunnel.poll_timeout();
+        let is_earlier = due.is_some_and(|at| peer.armed.is_none_or(|armed| at < armed));
+        if peer.tunnel.has_events() || is_earlier || moved {
             self.after_tunnel(now, sender);
         }
         match packet.header.protocol {

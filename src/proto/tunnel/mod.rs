@@ -274,6 +274,12 @@ impl Tunnel {
         Some(HandshakeFrame { bytes, may_copy: false })
     }
 
+    /// Whether [`Tunnel::poll_event`] has something.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<TunnelEvent> {

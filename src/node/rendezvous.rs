@@ -1,0 +1,172 @@
+//! Which rendezvous a node uses, and hosting the embedded one.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tracing::info;
+
+use super::error::NodeError;
+use crate::server::{Rendezvous, RendezvousConfig, ServerError};
+
+/// Port of the embedded rendezvous, TCP and UDP, on loopback.
+pub const EMBEDDED_PORT: u16 = 7_470;
+
+/// Which rendezvous a node uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RendezvousSpec {
+    /// One on this machine's loopback that its nodes host themselves: whoever finds none.
+    Embedded {
+        /// TCP and UDP port.
+        port: u16,
+    },
+    /// A server.
+    Remote {
+        /// `host:port` of the registry (TCP).
+        registry: String,
+        /// `host:port` of the beacon (UDP).
+        beacon: String,
+    },
+}
+
+impl RendezvousSpec {
+    /// `host:port` of the registry.
+    #[must_use]
+    pub fn registry(&self) -> String {
+        match self {
+            Self::Embedded { port } => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string(),
+            Self::Remote { registry, .. } => registry.clone(),
+        }
+    }
+
+    /// `host:port` of the beacon.
+    #[must_use]
+    pub fn beacon(&self) -> String {
+        match self {
+            Self::Embedded { .. } => self.registry(),
+            Self::Remote { beacon, .. } => beacon.clone(),
+        }
+    }
+}
+
+impl fmt::Display for RendezvousSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded { port } => write!(f, "embedded:{port}"),
+            Self::Remote { registry, beacon } if registry == beacon => f.write_str(registry),
+            Self::Remote { registry, beacon } => write!(f, "registry={registry},beacon={beacon}"),
+        }
+    }
+}
+
+impl FromStr for RendezvousSpec {
+    type Err = NodeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || {
+            NodeError::Invalid(format!(
+                "rendezvous {text:?} is not understood; give host:port, embedded, embedded:port, \
+                 or registry=host:port,beacon=host:port"
+            ))
+        };
+        if text == "embedded" {
+            return Ok(Self::Embedded { port: EMBEDDED_PORT });
+        }
+        if let Some(port) = text.strip_prefix("embedded:") {
+            return Ok(Self::Embedded { port: port.parse().map_err(|_| invalid())? });
+        }
+        let is_endpoint = |text: &str| {
+            text.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+            })
+        };
+        let (registry, beacon) = match text.split_once(',') {
+            Some((registry, beacon)) => (
+                registry.strip_prefix("registry=").ok_or_else(invalid)?,
+                beacon.trim_start().strip_prefix("beacon=").ok_or_else(invalid)?,
+            ),
+            None => (text, text),
+        };
+        if !is_endpoint(registry) || !is_endpoint(beacon) {
+            return Err(invalid());
+        }
+        Ok(Self::Remote { registry: registry.to_owned(), beacon: beacon.to_owned() })
+    }
+}
+
+/// The embedded rendezvous, while this process hosts it.
+#[derive(Debug)]
+pub(super) struct EmbeddedHost {
+    listen: SocketAddr,
+    store: PathBuf,
+    running: Option<Rendezvous>,
+}
+
+impl EmbeddedHost {
+    pub(super) fn new(port: u16, home: &Path) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            store: home.join("rendezvous").join(format!("{port}.redb")),
+            running: None,
+        }
+    }
+
+    pub(super) fn is_hosting(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Hosts it, unless another process on this machine does.
+    pub(super) async fn try_host(&mut self) -> Result<(), NodeError> {
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let bind = |store| {
+            Rendezvous::bind(RendezvousConfig { store, ..RendezvousConfig::new(self.listen) })
+        };
+        let bound = match bind(Some(self.store.clone())).await {
+            // Another process may still be closing the database, or the disk may be full: a
+            // rendezvous without memory is better than none, as nodes register again by themselves.
+            Err(ServerError::Store(_)) => bind(None).await,
+            other => other,
+        };
+        match bound {
+            Ok(rendezvous) => {
+                info!(addr = %self.listen, "hosting the embedded rendezvous");
+                self.running = Some(rendezvous);
+                Ok(())
+            }
+            Err(error) if error.is_addr_in_use() => Ok(()),
+            Err(error) => Err(NodeError::Rendezvous {
+                rendezvous: self.listen.to_string(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    pub(super) async fn shutdown(&mut self) {
+        if let Some(rendezvous) = self.running.take() {
+            rendezvous.shutdown().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_understood_or_explained() {
+        let embedded = |port| RendezvousSpec::Embedded { port };
+        assert_eq!("embedded".parse(), Ok(embedded(EMBEDDED_PORT)));
+        assert_eq!("embedded:9".parse(), Ok(embedded(9)));
+        let one: RendezvousSpec = "rendezvous.example:7470".parse().unwrap();
+        assert_eq!((one.registry(), one.beacon()), (one.to_string(), one.to_string()));
+        let two: RendezvousSpec = "registry=[::1]:1,beacon=b:2".parse().unwrap();
+        assert_eq!((two.registry().as_str(), two.beacon().as_str()), ("[::1]:1", "b:2"));
+        for bad in ["", "host", "host:", ":1", "host:0", "host:65536", "registry=a:1", "a:1,b:2"] {
+            let error = bad.parse::<RendezvousSpec>().unwrap_err();
+            assert!(error.to_string().contains("host:port"), "{bad}: {error}");
+        }
+    }
+}

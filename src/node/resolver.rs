@@ -1,0 +1,332 @@
+//! From "who" to a peer that the endpoint can reach: registry, pins, a short-lived cache.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::core::Shared;
+use super::error::NodeError;
+use super::types::PeerRef;
+use crate::crypto::{Identity, KnownPeers};
+use crate::net::clock;
+use crate::net::registry_client::{RegistryClient, RegistryError};
+use crate::proto::peer::PeerRecord;
+use crate::wire::registry::{ErrorCode, PublicKey, Request, Response};
+use crate::wire::{Addr, NodeId};
+
+/// How long an answer of the registry is used without asking again.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// Answers kept.
+const CACHE_LIMIT: usize = 16_384;
+
+/// A peer that can be dialled.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) addr: Addr,
+    /// It speaks our message protocol.
+    pub(super) is_native: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    target: Target,
+    hostname: Option<String>,
+    at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    by_name: HashMap<String, NodeId>,
+    by_node: HashMap<NodeId, Entry>,
+}
+
+/// What the registry says of a node, in one shape whichever request it came from.
+#[derive(Debug, Default)]
+struct Answer {
+    node: NodeId,
+    hostname: String,
+    public_key: Option<PublicKey>,
+    real_addr: String,
+    relay_only: bool,
+    version: String,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub(super) registry: RegistryClient,
+    pub(super) identity: Arc<Identity>,
+    shared: Arc<Shared>,
+    is_private: bool,
+    pins: Mutex<KnownPeers>,
+    pins_path: Option<PathBuf>,
+    cache: Mutex<Cache>,
+}
+
+impl Resolver {
+    pub(super) fn new(
+        registry: RegistryClient,
+        identity: Arc<Identity>,
+        shared: Arc<Shared>,
+        is_private: bool,
+        pins: KnownPeers,
+        pins_path: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            registry,
+            identity,
+            shared,
+            is_private,
+            pins: Mutex::new(pins),
+            pins_path,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// Where `peer` is; the endpoint knows it afterwards.
+    pub(super) async fn resolve(&self, peer: &PeerRef) -> Result<Target, NodeError> {
+        if let Some(target) = self.cached(peer) {
+            return Ok(target);
+        }
+        let answer = match peer {
+            PeerRef::Node(node) => self.ask_for_node(*node, peer).await?,
+            PeerRef::Hostname(name) => self.ask_for_hostname(name, peer).await?,
+        };
+        if answer.node == self.node() {
+            return Err(NodeError::Invalid(format!("{peer} is this node itself")));
+        }
+        self.adopt(peer, &answer).await
+    }
+
+    /// The hostname of a node, as far as it is known without asking.
+    pub(super) fn hostname_of(&self, node: NodeId) -> Option<String> {
+        self.cache().by_node.get(&node)?.hostname.clone()
+    }
+
+    /// The next dial asks the registry again.
+    pub(super) fn expire(&self, node: NodeId) {
+        if let Some(entry) = self.cache().by_node.get_mut(&node) {
+            entry.at -= LIFETIME;
+        }
+    }
+
+    /// It turned out to be a Go node.
+    pub(super) fn set_foreign(&self, node: NodeId) {
+        if let Some(entry) = self.cache().by_node.get_mut(&node) {
+            entry.target.is_native = false;
+        }
+    }
+
+    /// Drops the pins of a peer; `true` if there was one.
+    pub(super) fn forget(&self, peer: &PeerRef) -> bool {
+        let mut names = vec![peer.to_string()];
+        let cached = {
+            let mut cache = self.cache();
+            let node = match peer {
+                PeerRef::Node(node) => Some(*node),
+                PeerRef::Hostname(name) => cache.by_name.remove(name),
+            };
+            node.and_then(|node| cache.by_node.remove(&node).map(|entry| (node, entry)))
+        };
+        if let Some((node, entry)) = cached {
+            names.push(Addr::global(node).to_string());
+            names.extend(entry.hostname);
+        }
+        let mut pins = self.pins();
+        let before = pins.iter().count();
+        for name in names {
+            pins.forget(&name);
+        }
+        let is_changed = pins.iter().count() < before;
+        if is_changed {
+            self.save(&pins);
+        }
+        is_changed
+    }
+
+    fn cached(&self, peer: &PeerRef) -> Option<Target> {
+        let cache = self.cache();
+        let node = match peer {
+            PeerRef::Node(node) => *node,
+            PeerRef::Hostname(name) => *cache.by_name.get(name)?,
+        };
+        let entry = cache.by_node.get(&node)?;
+        (clock::now() < entry.at + LIFETIME).then(|| entry.target.clone())
+    }
+
+    async fn ask_for_node(&self, node: NodeId, peer: &PeerRef) -> Result<Answer, NodeError> {
+        let resolve = self.signed(Request::Resolve {
+            node_id: node,
+            requester_id: self.node(),
+            signature: None,
+        });
+        let resolved = match self.call(resolve, peer).await? {
+            Response::ResolveOk(resolved) => resolved,
+            other => return Err(self.nonsense(&other)),
+        };
+        let mut answer = Answer {
+            node,
+            hostname: resolved.hostname,
+            public_key: resolved.public_key,
+            real_addr: resolved.real_addr,
+            relay_only: resolved.relay_only,
+            version: resolved.version,
+        };
+        if answer.public_key.is_none() {
+            // A Go registry spreads this over two requests.
+            match self.call(Request::Lookup { node_id: node }, peer).await? {
+                Response::LookupOk(info) => {
+                    answer.public_key = info.public_key;
+                    answer.hostname = info.hostname;
+                    answer.version = info.version;
+                }
+                other => return Err(self.nonsense(&other)),
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn ask_for_hostname(&self, name: &str, peer: &PeerRef) -> Result<Answer, NodeError> {
+        let request = self.signed(Request::ResolveHostname {
+            hostname: name.to_owned(),
+            requester_id: self.node(),
+            signature: None,
+        });
+        let found = match self.call(request, peer).await? {
+            Response::ResolveHostnameOk(found) => found,
+            other => return Err(self.nonsense(&other)),
+        };
+        if found.public_key.is_none() || found.real_addr.is_empty() && !found.relay_only {
+            let answer = self.ask_for_node(found.node_id, peer).await?;
+            return Ok(Answer { hostname: name.to_owned(), ..answer });
+        }
+        Ok(Answer {
+            node: found.node_id,
+            hostname: found.hostname,
+            public_key: found.public_key,
+            real_addr: found.real_addr,
+            relay_only: found.relay_only,
+            version: found.version,
+        })
+    }
+
+    /// Checks an answer against the pins and gives it to the endpoint.
+    async fn adopt(&self, peer: &PeerRef, answer: &Answer) -> Result<Target, NodeError> {
+        let Some(key) = answer.public_key else {
+            return Err(NodeError::Rendezvous {
+                rendezvous: self.registry.addr().to_owned(),
+                reason: format!("it has no key for {peer}, so nothing can be encrypted to it"),
+            });
+        };
+        let addr = Addr::global(answer.node);
+        self.check_pins(peer, addr, &key.0)?;
+        let is_trusted = self.is_private && self.is_trusted(answer.node).await;
+        let is_native = answer.version.starts_with("pilot-agent/");
+        let record = PeerRecord {
+            public_key: key.0,
+            endpoint: answer.real_addr.parse::<SocketAddr>().ok().filter(|addr| addr.port() != 0),
+            relay_only: answer.relay_only,
+            is_native,
+            is_trusted,
+        };
+        self.shared.act(|core, now| core.endpoint.set_peer(now, answer.node, &record));
+        let target = Target { addr, is_native };
+        let hostname = Some(answer.hostname.clone()).filter(|name| !name.is_empty());
+        let mut cache = self.cache();
+        if cache.by_node.len() >= CACHE_LIMIT {
+            let now = clock::now();
+            cache.by_node.retain(|_, entry| now < entry.at + LIFETIME);
+            let Cache { by_name, by_node } = &mut *cache;
+            by_name.retain(|_, node| by_node.contains_key(node));
+        }
+        if let Some(name) = &hostname {
+            cache.by_name.insert(name.clone(), answer.node);
+        }
+        let entry = Entry { target: target.clone(), hostname, at: clock::now() };
+        cache.by_node.insert(answer.node, entry);
+        Ok(target)
+    }
+
+    /// The key is pinned under the address and under the name that the user wrote: a registry can
+    /// then neither give an address another key, nor a name another node.
+    fn check_pins(&self, peer: &PeerRef, addr: Addr, key: &[u8; 32]) -> Result<(), NodeError> {
+        let mut pins = self.pins();
+        let now = clock::unix_now();
+        let mut is_new = false;
+        let names = match peer {
+            PeerRef::Hostname(name) => vec![name.clone(), addr.to_string()],
+            PeerRef::Node(_) => vec![addr.to_string()],
+        };
+        for name in &names {
+            is_new |= pins
+                .check_or_pin(name, key, now)
+                .map_err(|mismatch| NodeError::IdentityMismatch(mismatch.to_string()))?;
+        }
+        if is_new {
+            self.save(&pins);
+        }
+        Ok(())
+    }
+
+    fn node(&self) -> NodeId {
+        self.shared.look(|core| core.endpoint.node())
+    }
+
+    async fn is_trusted(&self, node: NodeId) -> bool {
+        let request = Request::CheckTrust { node_id: self.node(), peer_id: node };
+        matches!(self.registry.call(request).await, Ok(Response::CheckTrustOk { trusted: true }))
+    }
+
+    pub(super) fn signed(&self, request: Request) -> Request {
+        request.signed(|text| self.identity.sign(text))
+    }
+
+    async fn call(&self, request: Request, peer: &PeerRef) -> Result<Response, NodeError> {
+        self.registry.call(request).await.map_err(|error| self.explain(error, peer))
+    }
+
+    fn explain(&self, error: RegistryError, peer: &PeerRef) -> NodeError {
+        let rendezvous = self.registry.addr().to_owned();
+        let peer = peer.to_string();
+        match error {
+            RegistryError::Refused { code: ErrorCode::Private, .. } => {
+                NodeError::TrustRequired { peer, this: Addr::global(self.node()).to_string() }
+            }
+            RegistryError::Refused { code: ErrorCode::Offline, text, .. } => {
+                NodeError::PeerUnreachable { peer, reason: text }
+            }
+            // A Go registry does not say why.
+            RegistryError::Refused { code: ErrorCode::NotFound | ErrorCode::Other, .. } => {
+                NodeError::PeerNotFound { peer, rendezvous }
+            }
+            other => NodeError::Rendezvous { rendezvous, reason: other.to_string() },
+        }
+    }
+
+    fn nonsense(&self, response: &Response) -> NodeError {
+        NodeError::Rendezvous {
+            rendezvous: self.registry.addr().to_owned(),
+            reason: format!("it answered with {}", response.kind()),
+        }
+    }
+
+    fn save(&self, pins: &KnownPeers) {
+        let Some(path) = &self.pins_path else { return };
+        if let Err(error) = pins.save(path) {
+            // The pins hold for this process; only the next one would not know them.
+            warn!(%error, "pins could not be saved");
+        }
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pins(&self) -> std::sync::MutexGuard<'_, KnownPeers> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
