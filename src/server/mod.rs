@@ -1,1 +1,9 @@
-//! Placeholder; see the layer table in lib.rs.
+//! The rendezvous server: registry over TCP, beacon over UDP, its database.
+
+mod connection;
+mod rendezvous;
+mod store;
+mod writer;
+
+pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousStats, ServerError};
+pub use store::{Store, StoreError};

@@ -20,6 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
+use crate::crypto;
 use crate::wire::registry::{BeaconInfo, ErrorCode, NetworkInfo, Request, Response};
 use crate::wire::{Addr, NodeId};
 
@@ -299,6 +300,12 @@ impl Directory {
         }
     }
 
+    /// How many nodes are online.
+    #[must_use]
+    pub fn online_nodes(&self, now: u64) -> usize {
+        self.nodes.values().filter(|node| node.offline_since(now).is_none()).count()
+    }
+
     /// Queues the node's record for the store.
     fn keep(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get(&id) {
@@ -319,7 +326,6 @@ impl Directory {
     }
 }
 
-/// Strict verification (no small-order keys, no malleable signatures) of the request's string.
 fn verify_signature(public_key: &[u8; 32], request: &Request) -> Result<(), Refusal> {
     let Some(signature) = request.signature() else {
         let text = format!("signature required: `{}` must be signed", request.kind());
@@ -328,11 +334,8 @@ fn verify_signature(public_key: &[u8; 32], request: &Request) -> Result<(), Refu
     let Some(text) = request.signed_text() else {
         return refuse(ErrorCode::Invalid, "invalid request: nothing to sign");
     };
-    let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-    let verified = ed25519_dalek::VerifyingKey::from_bytes(public_key)
-        .and_then(|key| key.verify_strict(text.as_bytes(), &signature));
-    match verified {
-        Ok(()) => Ok(()),
-        Err(_) => refuse(ErrorCode::Signature, "signature verification failed"),
+    if !crypto::verify(public_key, text.as_bytes(), &signature.0) {
+        return refuse(ErrorCode::Signature, "signature verification failed");
     }
+    Ok(())
 }
