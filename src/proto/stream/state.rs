@@ -25,3 +25,30 @@ pub enum State {
     /// Over, or failed.
     Closed,
 }
+
+impl State {
+    /// Whether our FIN has been sent, or nothing can be sent any more.
+    pub(super) fn fin_sent(self) -> bool {
+        !matches!(self, Self::SynSent | Self::SynReceived | Self::Established | Self::CloseWait)
+    }
+
+    /// After our FIN was acknowledged.
+    pub(super) fn after_fin_acked(self) -> Self {
+        match self {
+            Self::FinWait1 => Self::FinWait2,
+            Self::Closing => Self::TimeWait,
+            Self::LastAck => Self::Closed,
+            other => other,
+        }
+    }
+
+    /// After the peer's FIN was received in order.
+    pub(super) fn after_fin_received(self) -> Self {
+        match self {
+            Self::SynReceived | Self::Established => Self::CloseWait,
+            Self::FinWait1 => Self::Closing,
+            Self::FinWait2 => Self::TimeWait,
+            other => other,
+        }
+    }
+}
