@@ -7,7 +7,9 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum NodeError {
     /// No such hostname or node at the registry.
-    #[error("{peer} is not known to the rendezvous at {rendezvous}; is it running, and started with the same rendezvous?")]
+    #[error(
+        "{peer} is not known to the rendezvous at {rendezvous}; is it running, and started with the same rendezvous?"
+    )]
     PeerNotFound {
         /// Who was looked for.
         peer: String,
@@ -41,7 +43,9 @@ pub enum NodeError {
         after: Duration,
     },
     /// The peer is private and has not approved this node.
-    #[error("{peer} is private and does not trust {this}; ask its owner to approve {this}, or to start it with public=True")]
+    #[error(
+        "{peer} is private and does not trust {this}; ask its owner to approve {this}, or to start it with public=True"
+    )]
     TrustRequired {
         /// Who.
         peer: String,

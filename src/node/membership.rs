@@ -13,8 +13,8 @@ use super::error::NodeError;
 use super::rendezvous::EmbeddedHost;
 use crate::crypto::Identity;
 use crate::net::registry_client::{RegistryClient, RegistryError};
-use crate::wire::NodeId;
 use crate::proto::tunnel::LocalKeys;
+use crate::wire::NodeId;
 use crate::wire::registry::{Base64, ErrorCode, Register, Request, Response};
 
 /// What this node registers as.
@@ -267,7 +267,8 @@ impl Membership {
 /// nothing; it only asks the routing table.
 async fn route_toward(registry: &str) -> Option<std::net::IpAddr> {
     let to = tokio::net::lookup_host(registry).await.ok()?.next()?;
-    let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let any: SocketAddr =
+        if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip())

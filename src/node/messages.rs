@@ -13,8 +13,8 @@ use super::resolver::Resolver;
 use super::services::data;
 use super::types::{Message, Payload, PayloadKind, PeerRef, Request};
 use crate::proto::messenger::{Content, InboxMessage, InboxRequest, Outcome};
-use crate::wire::frames::message::{self as frames, ErrorCode, Headers};
 use crate::wire::Addr;
+use crate::wire::frames::message::{self as frames, ErrorCode, Headers};
 
 /// Pause before an unreachable peer is looked up and tried again, within the timeout.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -152,7 +152,13 @@ impl Messages {
     }
 
     /// Says why nothing came, as far as it is known.
-    fn timed_out(&self, peer: &PeerRef, addr: Addr, what: &'static str, after: Duration) -> NodeError {
+    fn timed_out(
+        &self,
+        peer: &PeerRef,
+        addr: Addr,
+        what: &'static str,
+        after: Duration,
+    ) -> NodeError {
         let (is_ready, impostor) = self.shared.look(|core| {
             (core.endpoint.is_ready(addr.node), core.impostors.get(&addr.node).copied())
         });

@@ -403,7 +403,9 @@ impl Node {
                 // A ping is a datagram and may be lost.
                 let again = tokio::time::timeout(Duration::from_secs(1), answer).await;
                 if let Ok(answer) = again {
-                    return answer.map(|(rtt, via)| (addr, rtt, via)).map_err(|_| NodeError::Closed);
+                    return answer
+                        .map(|(rtt, via)| (addr, rtt, via))
+                        .map_err(|_| NodeError::Closed);
                 }
             }
         };
@@ -412,9 +414,7 @@ impl Node {
             .map_err(|error| self.blame_impostor(peer, error))?;
         let (path, endpoint) = match via {
             Via::Direct(endpoint) => (PathKind::Direct, Some(endpoint)),
-            Via::Relay => {
-                (PathKind::Relay, self.inner.shared.look(|core| core.endpoint.beacon()))
-            }
+            Via::Relay => (PathKind::Relay, self.inner.shared.look(|core| core.endpoint.beacon())),
         };
         let endpoint = endpoint.unwrap_or_else(|| self.local_addr());
         Ok(Pong { address, rtt, path, endpoint })

@@ -62,8 +62,9 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     if let Some(host) = &mut host {
         host.try_host().await?;
     }
-    let udp = UdpIo::bind(config.listen)
-        .map_err(|error| NodeError::Io(format!("cannot listen on UDP {}: {error}", config.listen)))?;
+    let udp = UdpIo::bind(config.listen).map_err(|error| {
+        NodeError::Io(format!("cannot listen on UDP {}: {error}", config.listen))
+    })?;
     let local_addr = udp.local_addr();
 
     let registry = RegistryClient::new(spec.registry(), RegistryTimeouts::default());
@@ -205,11 +206,12 @@ fn identity(
         return Ok((None, Arc::new(Identity::generate(rng)), None));
     };
     let dir = home.join("identities");
-    let stored = StoredIdentity::load_or_create(&dir, hostname, rng).map_err(|error| match error {
-        IdentityError::InUse { .. } => NodeError::IdentityInUse(error.to_string()),
-        IdentityError::Hostname { .. } => NodeError::Invalid(error.to_string()),
-        other => NodeError::Identity(other.to_string()),
-    })?;
+    let stored =
+        StoredIdentity::load_or_create(&dir, hostname, rng).map_err(|error| match error {
+            IdentityError::InUse { .. } => NodeError::IdentityInUse(error.to_string()),
+            IdentityError::Hostname { .. } => NodeError::Invalid(error.to_string()),
+            other => NodeError::Identity(other.to_string()),
+        })?;
     let identity = stored.identity().clone();
     let pins = dir.join(format!("{hostname}.peers.json"));
     Ok((Some(stored), identity, Some(pins)))

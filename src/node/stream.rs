@@ -120,9 +120,9 @@ impl NodeStream {
         );
         match polled {
             Poll::Ready(Ok(())) => Poll::Ready(self.act(|core, _, id| {
-                core.endpoint.stream(id).map_or(Err(StreamError::Closed), |stream| {
-                    stream.error().map_or(Ok(()), Err)
-                })
+                core.endpoint
+                    .stream(id)
+                    .map_or(Err(StreamError::Closed), |stream| stream.error().map_or(Ok(()), Err))
             })),
             other => other,
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::endpoint::StreamId;
 use super::path::PathSet;
 use super::tunnel::Tunnel;
-use crate::wire::{Header, NodeId};
+use crate::wire::Header;
 
 /// Small packets (datagrams, control) kept while keys are agreed. The newest is dropped, as
 /// release 1.18 does.
@@ -47,7 +47,6 @@ pub(super) struct PendingPing {
 /// State of one peer.
 #[derive(Debug)]
 pub struct Peer {
-    pub(super) node: NodeId,
     pub(super) tunnel: Tunnel,
     pub(super) path: PathSet,
     /// Streams with something to send, in turn.
@@ -77,9 +76,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(now: Instant, node: NodeId, tunnel: Tunnel) -> Self {
+    pub(super) fn new(now: Instant, tunnel: Tunnel) -> Self {
         Self {
-            node,
             tunnel,
             path: PathSet::default(),
             ready: VecDeque::new(),

@@ -352,7 +352,7 @@ impl Endpoint {
         }
         self.unverified += 1;
         let tunnel = Tunnel::new(node, self.config.tunnel.clone(), &mut self.rng);
-        self.peers.insert(node, Peer::new(now, node, tunnel));
+        self.peers.insert(node, Peer::new(now, tunnel));
         true
     }
 

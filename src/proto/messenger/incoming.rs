@@ -146,14 +146,7 @@ impl Messenger {
 
     /// The requester does not want the answer any more. If the application has the request
     /// already, its answer is thrown away.
-    fn withdraw(
-        &mut self,
-        now: Instant,
-        endpoint: &mut Endpoint,
-        from: Addr,
-        epoch: u64,
-        id: u64,
-    ) {
+    fn withdraw(&mut self, now: Instant, endpoint: &mut Endpoint, from: Addr, epoch: u64, id: u64) {
         let history = self.peers.entry(from.node).or_default().history.epoch(epoch);
         let Some(&Answer::Pending(ticket)) = history.answer(id) else { return };
         history.forget(id);

@@ -88,9 +88,7 @@ impl Messenger {
             }
         }
         let port = self.config.port;
-        let id = endpoint
-            .connect(now, to, port, true)
-            .map_err(|_| StreamError::PeerUnreachable)?;
+        let id = endpoint.connect(now, to, port, true).map_err(|_| StreamError::PeerUnreachable)?;
         peer.own_lanes.push(id);
         if is_small {
             peer.shared = Some(id);

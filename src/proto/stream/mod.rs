@@ -379,6 +379,12 @@ impl Stream {
         self.state
     }
 
+    /// Why the stream failed, if it did.
+    #[must_use]
+    pub fn error(&self) -> Option<StreamError> {
+        self.error
+    }
+
     /// How the peer talks, once SYN or SYN-ACK has told.
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
