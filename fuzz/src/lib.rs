@@ -22,8 +22,11 @@ use pilot_agent::wire::{
     Addr, BeaconMessage, Packet, SackBlocks, SocketAddr, TunnelFrame, WireError,
 };
 
+/// What a fuzzer calls.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus directory.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("addr", addr),
     ("beacon", beacon),
     ("data_frames", data_frames),
