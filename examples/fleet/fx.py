@@ -6,12 +6,15 @@ import bisect
 import csv
 import datetime as dt
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.question import DATA, Answer, Question, QuestionError, day, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["CAPABILITIES", "Quote", "Rates", "answer", "is_publishing_day"]
 
@@ -103,7 +106,7 @@ class Rates:
         missing = [code for code in (base, counter) if code not in rates]
         if missing:
             raise QuestionError(f"there was no reference rate for {missing[0]} on {on}")
-        # The published rate itself must not change its digits on the way; only crosses are computed.
+        # A published rate keeps its digits; only crosses are computed, and then rounded.
         rate = rates[counter] if base == "EUR" else _SIX_DIGITS.divide(rates[counter], rates[base])
         return Quote(f"{base}/{counter}", on, rate)
 

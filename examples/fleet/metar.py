@@ -8,11 +8,14 @@ optional; what a group means is told by its shape, so each shape has one pattern
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fleet.remarks import Remarks, parse_remarks
 from fleet.sky import Cloud, RunwayRange, Visibility, Weather, Wind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["MetarError", "Report", "Trend", "parse"]
 
@@ -84,11 +87,11 @@ class Report:
     def flight_category(self) -> str | None:
         """VFR, MVFR, IFR or LIFR as the United States define them; None if nothing tells.
 
-        The worse of ceiling and visibility decides.
+        The worse of ceiling and prevailing visibility decides.
         """
         if not self.clouds and not self.visibility and not self.cavok:
             return None
-        miles = min((seen.miles for seen in self.visibility), default=float("inf"))
+        miles = self.visibility[0].miles if self.visibility else float("inf")
         ceiling = float("inf") if self.ceiling_ft is None else self.ceiling_ft
         if ceiling < 500 or miles < 1:
             return "LIFR"

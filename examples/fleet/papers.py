@@ -8,18 +8,28 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.question import DATA, Answer, Question, QuestionError, text, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["CAPABILITIES", "Index", "Paper", "answer", "cite", "load", "words"]
 
 CAPABILITIES = ["academic citations", "bibliographic search", "papers by author, year or DOI"]
 
 _WEIGHTS = {"title": 3, "authors": 2, "field": 1, "venue": 1, "year": 1}
-_COMMON = frozenset("a an and are as at by for from how in into is it its of on or the to who with".split())
+_COMMON = frozenset(
+    word
+    for row in (
+        "a an and are as at by for from how in into is it",
+        "its of on or the to what who with",
+    )
+    for word in row.split()
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,7 @@ def cite(paper: Paper, style: str = "text") -> str:
     """`paper` as a citation.
 
     Args:
+        paper: What to cite.
         style: "text" for one line to read, "bibtex" for an entry to paste.
 
     Raises:
@@ -117,7 +128,8 @@ def cite(paper: Paper, style: str = "text") -> str:
     if style != "text":
         raise QuestionError(f"no citation style {style!r}; there are 'text' and 'bibtex'")
     where = f" doi:{paper.doi}" if paper.doi else f" arXiv:{paper.arxiv}" if paper.arxiv else ""
-    return f"{_names(paper)} ({paper.year}). {paper.title}. {paper.venue}.{where}"
+    title = paper.title if paper.title.endswith("?") else f"{paper.title}."
+    return f"{_names(paper)} ({paper.year}). {title} {paper.venue}.{where}"
 
 
 def answer(question: Question) -> Answer:

@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-__all__ = ["DATA", "Answer", "Engine", "Question", "QuestionError", "day", "reply_to", "text", "whole"]
+__all__ = [
+    "DATA",
+    "Answer",
+    "Engine",
+    "Question",
+    "QuestionError",
+    "day",
+    "reply_to",
+    "text",
+    "whole",
+]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 """The directory with the records that the specialists answer from."""
@@ -31,9 +41,9 @@ def reply_to(engine: Engine, question: object) -> Answer:
     Returns:
         The engine's answer with `ok: true`, or `ok: false` and an `error`.
     """
+    if not isinstance(question, dict):
+        return {"ok": False, "error": 'a question is a JSON object, such as {"query": "consensus"}'}
     try:
-        if not isinstance(question, dict):
-            raise QuestionError("a question is a JSON object, for example {\"query\": \"consensus\"}")
         return {"ok": True, **engine(question)}
     except QuestionError as error:
         return {"ok": False, "error": str(error)}

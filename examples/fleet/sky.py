@@ -168,7 +168,9 @@ class RunwayRange:
         """Build from runway, bound, low, bound, high, unit and tendency."""
         factor = _METRES_PER_FOOT if match[6] else 1.0
         high = int(match[5]) * factor if match[5] else None
-        return cls(match[1], int(match[3]) * factor, high, match[2] or match[4] or "", match[7] or "")
+        return cls(
+            match[1], int(match[3]) * factor, high, match[2] or match[4] or "", match[7] or ""
+        )
 
 
 @dataclass(frozen=True)

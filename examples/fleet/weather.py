@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.metar import MetarError, Report, parse
 from fleet.question import DATA, Answer, Question, QuestionError, text, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["CAPABILITIES", "Dated", "answer", "describe", "load"]
 
@@ -66,7 +69,9 @@ def answer(question: Question) -> Answer:
         return _with_category(text(question, "category").upper(), limit)
     if "rank" in question:
         return _ranking(text(question, "rank").lower(), limit)
-    raise QuestionError("ask about a 'station', a 'category', a 'rank', or send a 'metar' to decode")
+    raise QuestionError(
+        "ask about a 'station', a 'category', a 'rank', or send a 'metar' to decode"
+    )
 
 
 def describe(dated: Dated) -> str:
