@@ -22,11 +22,11 @@ async def main() -> None:
     async with contextlib.AsyncExitStack() as stack:
         listeners = [
             await stack.enter_async_context(
-                await Node.start(f"listener-{number}", capabilities=[CAPABILITY])
+                Node.start(f"listener-{number}", capabilities=[CAPABILITY])
             )
             for number in range(LISTENERS)
         ]
-        caller = await stack.enter_async_context(await Node.start("caller"))
+        caller = await stack.enter_async_context(Node.start("caller"))
         tasks = [asyncio.create_task(answer(node)) for node in listeners]
         await broadcast(caller)
         for task in tasks:

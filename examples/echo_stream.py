@@ -20,11 +20,11 @@ CHUNKS = 256
 
 
 async def main(peer: str | None) -> None:
-    async with await Node.start("echo-caller") as node:
+    async with Node.start("echo-caller") as node:
         if peer is not None:
             await echo(node, peer)
             return
-        async with await Node.start("echo-service"):
+        async with Node.start("echo-service"):
             await echo(node, "echo-service")
 
 

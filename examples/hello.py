@@ -34,8 +34,8 @@ async def main() -> None:
 async def specialists() -> AsyncIterator[None]:
     """Two agents that answer: one request by request, one line by line on a stream."""
     async with (
-        await Node.start("specialist-fx", capabilities=fx.CAPABILITIES) as rates,
-        await Node.start("specialist-papers", capabilities=papers.CAPABILITIES) as library,
+        Node.start("specialist-fx", capabilities=fx.CAPABILITIES) as rates,
+        Node.start("specialist-papers", capabilities=papers.CAPABILITIES) as library,
         library.listen(1000) as listener,
     ):
 
@@ -44,8 +44,10 @@ async def specialists() -> AsyncIterator[None]:
             return reply_to(fx.answer, request.json())
 
         librarian = asyncio.create_task(accept(listener))
-        yield
-        librarian.cancel()
+        try:
+            yield
+        finally:
+            librarian.cancel()
 
 
 async def accept(listener: Listener) -> None:

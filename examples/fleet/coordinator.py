@@ -6,14 +6,18 @@ import asyncio
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pilot_agent import AgentInfo, Node, PilotError, Pong
 
 from fleet.table import Style, Table
 
+if TYPE_CHECKING:
+    from fleet.question import Answer
+
 __all__ = ["QUESTIONS", "Asked", "main", "summary"]
 
-QUESTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
+QUESTIONS: dict[str, list[tuple[str, Answer]]] = {
     "academic citations": [
         ("Which paper brought us the transformer?", {"query": "attention is all you need"}),
         ("How do replicas agree, understandably?", {"query": "understandable consensus"}),
@@ -73,7 +77,7 @@ async def find(node: Node, capability: str) -> AgentInfo:
     raise TimeoutError(f"no agent can do {capability!r}; are the specialists running?")
 
 
-async def ask(node: Node, address: str, question: str, request: dict[str, object]) -> Asked:
+async def ask(node: Node, address: str, question: str, request: Answer) -> Asked:
     """Put one question to the agent at `address`; a failure is an answer of its own."""
     started = time.monotonic()
     try:
@@ -99,7 +103,7 @@ async def main() -> int:
     """Ask the fleet and print the answers; the exit status says whether the fleet worked."""
     style = Style()
     started = time.monotonic()
-    async with await Node.start("coordinator", capabilities=["research coordination"]) as node:
+    async with Node.start("coordinator", capabilities=["research coordination"]) as node:
         print(style(f"coordinator {node.address}", "bold"), "asks for", end=" ")
         print(", ".join(style(capability, "cyan") for capability in QUESTIONS), end="\n\n")
         consulted = await asyncio.gather(*(consult(node, what) for what in QUESTIONS))

@@ -214,7 +214,7 @@ def _names(paper: Paper) -> str:
     return ", ".join(families[:-1]) + " & " + families[-1]
 
 
-def _summary(paper: Paper) -> dict[str, object]:
+def _summary(paper: Paper) -> Answer:
     ids = {"doi": paper.doi} if paper.doi else {}
     ids |= {"arxiv": paper.arxiv} if paper.arxiv else {}
     return {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 __all__ = [
     "DATA",
+    "JSON",
     "Answer",
     "Engine",
     "Question",
@@ -22,8 +23,9 @@ __all__ = [
 DATA = Path(__file__).resolve().parent.parent / "data"
 """The directory with the records that the specialists answer from."""
 
+JSON: TypeAlias = "bool | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Question: TypeAlias = Mapping[str, object]
-Answer: TypeAlias = dict[str, object]
+Answer: TypeAlias = dict[str, JSON]
 Engine: TypeAlias = Callable[[Question], Answer]
 
 

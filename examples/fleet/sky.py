@@ -158,8 +158,8 @@ class RunwayRange:
     """How far a pilot sees along one runway, in metres; bounds as the instrument's range gives."""
 
     runway: str
-    low: float
-    high: float | None = None
+    low: int
+    high: int | None = None
     bound: str = ""
     tendency: str = ""
 
@@ -167,9 +167,13 @@ class RunwayRange:
     def from_match(cls, match: re.Match[str]) -> RunwayRange:
         """Build from runway, bound, low, bound, high, unit and tendency."""
         factor = _METRES_PER_FOOT if match[6] else 1.0
-        high = int(match[5]) * factor if match[5] else None
+        high = round(int(match[5]) * factor) if match[5] else None
         return cls(
-            match[1], int(match[3]) * factor, high, match[2] or match[4] or "", match[7] or ""
+            match[1],
+            round(int(match[3]) * factor),
+            high,
+            match[2] or match[4] or "",
+            match[7] or "",
         )
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pilot_agent import Node, Request
+from pilot_agent import Node, PilotError, Request
 
 from fleet import fx, papers, weather
 from fleet.question import reply_to
@@ -25,7 +25,7 @@ ENGINES = {"papers": papers, "fx": fx, "weather": weather}
 async def serve(name: str, stop: asyncio.Event) -> None:
     """Answer questions for the engine `name` until `stop` is set."""
     engine = ENGINES[name]
-    async with await Node.start(f"specialist-{name}", capabilities=engine.CAPABILITIES) as node:
+    async with Node.start(f"specialist-{name}", capabilities=engine.CAPABILITIES) as node:
 
         @node.on_request
         async def handle(request: Request) -> Answer:
@@ -69,4 +69,7 @@ if __name__ == "__main__":
     parser.add_argument("engine", choices=sorted(ENGINES))
     parser.add_argument("--follow-stdin", action="store_true", help="stop when stdin ends")
     arguments = parser.parse_args()
-    asyncio.run(_run(arguments.engine, follow_stdin=arguments.follow_stdin))
+    try:
+        asyncio.run(_run(arguments.engine, follow_stdin=arguments.follow_stdin))
+    except PilotError as error:
+        sys.exit(f"specialist-{arguments.engine}: {error}")

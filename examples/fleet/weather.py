@@ -130,7 +130,7 @@ def _ranking(rank: str, limit: int) -> Answer:
     upward = rank in ("coldest", "lowest pressure")
     measured.sort(key=lambda pair: (pair[0] if upward else -pair[0], pair[1].report.station))
     unit = {"coldest": "°C", "warmest": "°C", "windiest": "kt"}.get(rank, "hPa")
-    best = [
+    best: list[Answer] = [
         {"station": one.report.station, "when": one.when, "value": round(value, 1), "unit": unit}
         for value, one in measured[:limit]
     ]
@@ -146,7 +146,7 @@ def _measure(rank: str, one: Dated) -> float | None:
     return one.report.pressure_hpa
 
 
-def _facts(dated: Dated) -> dict[str, object]:
+def _facts(dated: Dated) -> Answer:
     report = dated.report
     wind = report.wind
     return {

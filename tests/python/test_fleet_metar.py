@@ -114,15 +114,12 @@ def test_directional_visibility_follows_the_prevailing_one() -> None:
 @pytest.mark.parametrize(
     ("group", "expected"),
     [
-        ("R12/1000", RunwayRange("12", 1000.0)),
-        ("R24/P6000FT", RunwayRange("24", pytest.approx(1828.8), None, "P")),
-        ("R06L/0600N", RunwayRange("06L", 600.0, tendency="N")),
-        ("R10/1000VP1800D", RunwayRange("10", 1000.0, 1800.0, "P", "D")),
-        (
-            "R05/4000VP6000FT",
-            RunwayRange("05", pytest.approx(1219.2), pytest.approx(1828.8), "P"),
-        ),
-        ("R35R/M0600FT/U", RunwayRange("35R", pytest.approx(182.88), None, "M", "U")),
+        ("R12/1000", RunwayRange("12", 1000)),
+        ("R24/P6000FT", RunwayRange("24", 1829, None, "P")),
+        ("R06L/0600N", RunwayRange("06L", 600, tendency="N")),
+        ("R10/1000VP1800D", RunwayRange("10", 1000, 1800, "P", "D")),
+        ("R05/4000VP6000FT", RunwayRange("05", 1219, 1829, "P")),
+        ("R35R/M0600FT/U", RunwayRange("35R", 183, None, "M", "U")),
     ],
 )
 def test_runway_visual_range(group: str, expected: RunwayRange) -> None:
