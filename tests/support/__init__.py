@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: a private network, the Go daemon, our own processes."""
