@@ -40,6 +40,38 @@ impl<K: Eq + Hash> RateLimiter<K> {
     }
 }
 
+/// Streams whose segments arrive though we don't have them, since when. Bounded; when full, the
+/// newest are treated as just begun.
+#[derive(Debug)]
+pub(super) struct Orphans<K> {
+    since: HashMap<K, Instant>,
+}
+
+impl<K: Eq + Hash> Orphans<K> {
+    const MAX: usize = 1_024;
+    const LIFETIME: Duration = Duration::from_secs(30);
+
+    pub(super) fn new() -> Self {
+        Self { since: HashMap::new() }
+    }
+
+    /// How long segments of `key` have been coming.
+    pub(super) fn age(&mut self, now: Instant, key: K) -> Duration {
+        if self.since.len() >= Self::MAX {
+            self.since.retain(|_, since| now < *since + Self::LIFETIME);
+        }
+        if self.since.len() >= Self::MAX && !self.since.contains_key(&key) {
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(*self.since.entry(key).or_insert(now))
+    }
+
+    /// The stream exists now.
+    pub(super) fn remove(&mut self, key: &K) {
+        self.since.remove(key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,7 +46,7 @@ use super::stream::{StreamConfig, StreamError};
 use super::tunnel::{LocalKeys, Tunnel, TunnelConfig, TunnelEvent};
 use crate::wire::NodeId;
 use crate::wire::beacon::BeaconMessage;
-use limits::RateLimiter;
+use limits::{Orphans, RateLimiter};
 use streams::{Listener, StreamSlot};
 use timers::TimerHeap;
 
@@ -118,7 +118,7 @@ pub struct Endpoint {
     exchange_per_ip: RateLimiter<IpAddr>,
     /// Nodes that send sealed frames without having keys with us.
     strangers: RateLimiter<()>,
-    orphans: RateLimiter<(NodeId, u16, u16)>,
+    orphans: Orphans<(NodeId, u16, u16)>,
     stats: EndpointStats,
 }
 
@@ -149,7 +149,7 @@ impl Endpoint {
             exchange_per_source: RateLimiter::new(5.0, 10.0, 4_096),
             exchange_per_ip: RateLimiter::new(200.0, 400.0, 4_096),
             strangers: RateLimiter::new(100.0, 100.0, 1),
-            orphans: RateLimiter::new(1.0, 2.0, 1_024),
+            orphans: Orphans::new(),
             stats: EndpointStats::default(),
             config,
         }

@@ -1,17 +1,20 @@
 //! Streams of an endpoint: open, accept, read, write, close, forget.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
 use crate::proto::stream::{Segment, State, Stream, StreamError};
 use crate::wire::sack::looks_like_sack;
-use crate::wire::{Addr, Flags, NodeId, Packet};
+use crate::wire::{Addr, Flags, NodeId, Packet, Seq};
 
 /// Where ephemeral ports begin.
 pub(super) const FIRST_EPHEMERAL: u16 = 49_152;
+
+/// Data without a stream is not reset for this long if its SYN may still come.
+const EARLY_DATA_GRACE: Duration = Duration::from_secs(3);
 
 /// A stream and what the endpoint needs around it.
 #[derive(Debug)]
@@ -243,6 +246,7 @@ impl Endpoint {
             self.send_reset(packet);
             return;
         }
+        self.orphans.remove(&(node, local, remote));
         let stream = Stream::accept(now, self.config.stream.clone(), &segment);
         let id = self.insert(node, header.dst.network, local, remote, stream);
         if let Some(listener) = self.listeners.get_mut(&local) {
@@ -263,8 +267,9 @@ impl Endpoint {
             return;
         }
         let key = (header.src.node, header.dst_port, header.src_port);
-        // The first two are let go: early data may overtake its SYN.
-        if !self.orphans.allow(now, key) {
+        // Data that acknowledges nothing of ours may be early data whose SYN was lost.
+        let may_be_early = header.ack == Seq(1);
+        if self.orphans.age(now, key) >= EARLY_DATA_GRACE || !may_be_early {
             self.send_reset(packet);
         }
     }
