@@ -10,7 +10,8 @@
 //!   says a node's number cannot take its relayed traffic while the node is there; should he take
 //!   it later, the node's next discover takes it back, and the traffic was sealed all along.
 //! * Relaying and punching is for noted nodes, from the address they were noted with, toward noted
-//!   nodes; and nobody is led to a private node that does not trust the asker.
+//!   nodes; and nobody is led to a private node that does not trust the asker. Instead of what it
+//!   noted, a beacon that was just started believes the registry, whose addresses TCP has proved.
 //! * What goes to whoever asked is at most 15 bytes longer than what came, and each address may
 //!   send only so much: a beacon is of no use to flood others.
 
@@ -33,8 +34,9 @@ const SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// What a beacon asks the registry beside it.
 pub trait Roster {
-    /// The address that the node registered from; `None` if it is not registered.
-    fn registered_ip(&self, node: NodeId) -> Option<IpAddr>;
+    /// The address that the node registered from, with the port it claims, 0 if none; `None` if
+    /// it is not registered.
+    fn registered(&self, node: NodeId) -> Option<SocketAddr>;
     /// Whether `requester` may learn the endpoint of `target`.
     fn may_punch(&self, requester: NodeId, target: NodeId) -> bool;
 }
@@ -152,7 +154,7 @@ impl Beacon {
                 self.punch(now, from, requester, target, roster)
             }
             Ok(BeaconMessage::Relay { sender, destination, .. }) => {
-                self.relay(now, from, sender, destination, datagram)
+                self.relay(now, from, (sender, destination), datagram, roster)
             }
             // Tunnel frames, messages for nodes, and gossip: there are no other beacons here.
             Ok(_) | Err(_) => None,
@@ -200,10 +202,10 @@ impl Beacon {
         if !self.admit_request(now, from.ip()) {
             return Some(Action::Ignore);
         }
-        if let Some(registered) = roster.registered_ip(node)
+        if let Some(registered) = roster.registered(node)
             && node.0 != 0
         {
-            self.note(now, from, node, is_extended, registered.to_canonical());
+            self.note(now, from, node, is_extended, registered.ip().to_canonical());
         }
         self.stats.discovers += 1;
         let reply = encoded(BeaconMessage::DiscoverReply { endpoint: from });
@@ -250,8 +252,8 @@ impl Beacon {
         if !self.admit_request(now, from.ip()) {
             return Some(Action::Ignore);
         }
-        self.heard(now, from, requester)?;
-        let target_endpoint = self.noted(now, target)?.endpoint;
+        self.heard(now, from, requester, roster)?;
+        let (target_endpoint, _) = self.find(now, target, roster)?;
         if requester == target || !roster.may_punch(requester, target) {
             return None;
         }
@@ -264,29 +266,55 @@ impl Beacon {
         &mut self,
         now: Instant,
         from: SocketAddr,
-        sender: NodeId,
-        destination: NodeId,
+        (sender, destination): (NodeId, NodeId),
         datagram: &mut [u8],
+        roster: &impl Roster,
     ) -> Option<Action> {
         if !self.admit_relay(now, from.ip()) {
             return Some(Action::Ignore);
         }
-        self.heard(now, from, sender)?;
-        let Noted { endpoint: to, is_extended, .. } = *self.noted(now, destination)?;
+        self.heard(now, from, sender, roster)?;
+        let (to, is_extended) = self.find(now, destination, roster)?;
         let start = rewrite_header(datagram, sender, destination, is_extended)?;
         self.stats.relayed += 1;
         Some(Action::Forward { to, start })
     }
 
-    /// Checks that `node` is noted at the address of `from`, and that it lives.
-    fn heard(&mut self, now: Instant, from: SocketAddr, node: NodeId) -> Option<()> {
-        self.noted(now, node)?;
+    /// Checks that `node` may speak from `from`: it is noted at that address, or not yet noted
+    /// and registered from there. It lives.
+    fn heard(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        node: NodeId,
+        roster: &impl Roster,
+    ) -> Option<()> {
+        if self.noted(now, node).is_none() {
+            let registered = roster.registered(node)?.ip().to_canonical();
+            if registered != from.ip() {
+                return None;
+            }
+            self.nodes.remove(&node);
+            self.note(now, from, node, false, registered);
+        }
         let noted = self.nodes.get_mut(&node)?;
         if noted.endpoint.ip() != from.ip() {
             return None;
         }
         noted.last_heard = now;
         Some(())
+    }
+
+    /// Where to reach `node`, and whether it understands deliveries with a destination. A node
+    /// that is not noted, because this beacon was just started, may be where it registered.
+    fn find(&self, now: Instant, node: NodeId, roster: &impl Roster) -> Option<(SocketAddr, bool)> {
+        match self.noted(now, node) {
+            Some(noted) => Some((noted.endpoint, noted.is_extended)),
+            None => {
+                let endpoint = canonical(roster.registered(node)?);
+                (endpoint.port() != 0).then_some((endpoint, false))
+            }
+        }
     }
 
     fn noted(&self, now: Instant, node: NodeId) -> Option<&Noted> {

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::rendezvous::State;
+use super::state::State;
 use super::writer::Ticket;
 use crate::wire::WireError;
 use crate::wire::registry::framing::{BINARY_PREAMBLE, encode_with, split_frame};
@@ -37,11 +36,10 @@ enum Dialect {
 ///
 /// # Errors
 /// The connection failed, or the client broke the protocol.
-pub(super) async fn serve(
-    state: Arc<State>,
-    mut stream: TcpStream,
-    from: SocketAddr,
-) -> io::Result<()> {
+pub(super) async fn serve<S>(state: Arc<State>, mut stream: S, from: SocketAddr) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut incoming = Vec::new();
     let mut dialect = None;
     let mut deadline = Instant::now() + IDLE;
@@ -81,7 +79,7 @@ async fn answer_all(
     dialect: Dialect,
     from: SocketAddr,
     incoming: &mut Vec<u8>,
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
     let (mut outgoing, mut consumed) = (Vec::new(), 0);
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -199,10 +197,74 @@ async fn stored(ticket: Ticket) -> Result<(), String> {
     ticket.await.unwrap_or_else(|_| Err("the server is shutting down".into()))
 }
 
-async fn flush(stream: &mut TcpStream, outgoing: &mut Vec<u8>) -> io::Result<()> {
+async fn flush(stream: &mut (impl AsyncWrite + Unpin), outgoing: &mut Vec<u8>) -> io::Result<()> {
     if !outgoing.is_empty() {
         timeout(WRITE, stream.write_all(outgoing)).await??;
         outgoing.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::server::{Rendezvous, RendezvousConfig};
+
+    /// A connection under virtual time, and the client's end of it.
+    async fn connection() -> (Rendezvous, DuplexStream, JoinHandle<io::Result<()>>) {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let rendezvous = Rendezvous::bind(RendezvousConfig::new(listen)).await.unwrap();
+        let (client, server) = duplex(1024);
+        let serving = tokio::spawn(serve(rendezvous.state(), server, listen));
+        (rendezvous, client, serving)
+    }
+
+    fn request() -> Vec<u8> {
+        let mut frame = Vec::new();
+        Request::BeaconList {}.encode(&mut frame).unwrap();
+        frame
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_after_five_minutes_a_busy_one_is_not() {
+        let (_rendezvous, mut client, serving) = connection().await;
+        for _ in 0..10 {
+            sleep(IDLE - Duration::from_secs(1)).await;
+            client.write_all(&request()).await.unwrap();
+            assert_ne!(client.read(&mut [0; 512]).await.unwrap(), 0);
+        }
+        let since = Instant::now();
+        serving.await.unwrap().unwrap();
+        assert!(since.elapsed() >= IDLE && since.elapsed() < IDLE + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_trickles_in_is_not_awaited_for_long() {
+        let (_rendezvous, mut client, serving) = connection().await;
+        let since = Instant::now();
+        let trickle = async {
+            for byte in [0, 0, 4, 0].into_iter().chain(std::iter::repeat(b' ')) {
+                if client.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        trickle.await;
+        serving.await.unwrap().unwrap();
+        assert!(since.elapsed() <= FRAME + Duration::from_secs(2), "{:?}", since.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_take_its_answers_is_dropped() {
+        let (_rendezvous, mut client, serving) = connection().await;
+        let flood = async { while client.write_all(&request()).await.is_ok() {} };
+        flood.await;
+        let error = serving.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 }

@@ -1,7 +1,9 @@
 //! The rendezvous server: registry over TCP, beacon over UDP, its database.
 
 mod connection;
+mod listen;
 mod rendezvous;
+mod state;
 mod store;
 mod writer;
 

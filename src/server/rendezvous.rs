@@ -1,30 +1,30 @@
 //! The rendezvous: a registry on a TCP port, a beacon on the UDP port of the same number.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep};
 use tracing::{debug, warn};
 
 use super::connection;
+use super::listen::bind_both;
+use super::state::{Slot, State};
 use super::store::{Store, StoreError};
-use super::writer::{Ticket, Writer};
+use super::writer::Writer;
 use crate::net::clock;
-use crate::net::udp::{RecvBatch, UdpIo};
-use crate::proto::beacon::{Action, Beacon, BeaconConfig, BeaconStats};
+use crate::net::udp::RecvBatch;
+use crate::proto::beacon::{BeaconConfig, BeaconStats};
 use crate::proto::directory::{Directory, DirectoryConfig, Effect};
-use crate::wire::registry::{Request, Response};
 
-/// Ports tried when any will do, until one is free for both TCP and UDP.
-const PORT_ATTEMPTS: usize = 32;
+/// How often, and with what pauses, a database in use is tried again.
+const OPEN_ATTEMPTS: usize = 10;
+const OPEN_RETRY: Duration = Duration::from_millis(50);
 /// Who is offline or forgotten is looked up this often.
 const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the system had no file descriptor for a connection.
@@ -88,6 +88,9 @@ pub enum ServerError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A bug.
+    #[error("the rendezvous failed: {0}; please report this")]
+    Internal(String),
 }
 
 impl ServerError {
@@ -120,25 +123,6 @@ pub struct Rendezvous {
     writer: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// What the tasks share. Locks are held for one request or datagram, and never across an await;
-/// `directory` is locked before `beacon`.
-#[derive(Debug)]
-pub(super) struct State {
-    directory: Mutex<Directory>,
-    beacon: Mutex<Beacon>,
-    connections: Mutex<Connections>,
-    socket: UdpIo,
-    writer: Option<Arc<Writer>>,
-}
-
-#[derive(Debug)]
-struct Connections {
-    open: usize,
-    per_ip: HashMap<IpAddr, usize>,
-    max: usize,
-    max_per_ip: usize,
-}
-
 impl Rendezvous {
     /// Starts a rendezvous on the tokio runtime around it.
     ///
@@ -150,34 +134,32 @@ impl Rendezvous {
         // ports never meets a database that its predecessor still writes.
         let (listener, socket) = bind_both(config.listen)?;
         let local_addr = socket.local_addr();
-        let mut directory = Directory::new(config.directory);
-        let store = config.store.map(Store::open).transpose()?;
-        if let Some(store) = &store {
-            for effect in store.load()? {
-                directory.apply(clock::unix_now(), effect);
+        let mut directory = Directory::new(config.directory.clone());
+        let store = match &config.store {
+            Some(path) => {
+                let (store, effects) = open(path.clone()).await?;
+                for effect in effects {
+                    directory.apply(clock::unix_now(), effect);
+                }
+                Some(store)
             }
-        }
+            None => None,
+        };
         let (closing, closed) = watch::channel(());
         let writer = store.as_ref().map(|_| Arc::new(Writer::default()));
-        let state = Arc::new(State {
-            directory: Mutex::new(directory),
-            beacon: Mutex::new(Beacon::new(config.beacon)),
-            connections: Mutex::new(Connections {
-                open: 0,
-                per_ip: HashMap::new(),
-                max: config.max_connections,
-                max_per_ip: config.max_connections_per_ip,
-            }),
-            socket,
-            writer: writer.clone(),
-        });
+        let state = Arc::new(State::new(&config, directory, socket, writer.clone()));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(state.clone(), listener, closed.clone()));
         tasks.spawn(run_beacon(state.clone(), closed.clone()));
         tasks.spawn(sweep(state.clone(), closed.clone()));
         let writer = writer.zip(store).map(|(writer, store)| {
-            // Not among the tasks: those are aborted when a rendezvous is dropped.
-            tokio::spawn(writer.run(store, closed))
+            // Not among the tasks, which are aborted when a rendezvous is dropped. It holds the
+            // UDP port until the database is closed.
+            let state = state.clone();
+            tokio::spawn(async move {
+                writer.run(store, closed).await;
+                drop(state);
+            })
         });
         Ok(Self { local_addr, state, closing, tasks, writer })
     }
@@ -188,12 +170,17 @@ impl Rendezvous {
         self.local_addr
     }
 
+    #[cfg(test)]
+    pub(super) fn state(&self) -> Arc<State> {
+        self.state.clone()
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn stats(&self) -> RendezvousStats {
         RendezvousStats {
             online_nodes: self.state.directory().online_nodes(clock::unix_now()),
-            connections: lock(&self.state.connections).open,
+            connections: self.state.connections(),
             beacon: self.state.beacon().stats(),
         }
     }
@@ -211,58 +198,23 @@ impl Rendezvous {
     }
 }
 
-impl State {
-    /// Answers a request; with a ticket, when its effects are safe.
-    pub(super) fn answer(&self, from: SocketAddr, request: Request) -> (Response, Option<Ticket>) {
-        let mut directory = self.directory();
-        let outcome = directory.handle(clock::unix_now(), from, request);
-        for effect in &outcome.effects {
-            if let Effect::Notify(node) = effect
-                && let Some((to, datagram)) = self.beacon().notify(clock::now(), *node)
-            {
-                self.send(to, &datagram);
-            }
-        }
-        let ticket = self.writer.as_ref().and_then(|writer| {
-            writer.submit(outcome.effects);
-            outcome.is_durable.then(|| writer.ticket())
+/// Opens the database and reads it. Between the moments in which the system frees the ports and
+/// the files of a process that was killed, it may seem to be in use.
+async fn open(path: PathBuf) -> Result<(Store, Vec<Effect>), ServerError> {
+    let mut patience = OPEN_ATTEMPTS;
+    loop {
+        let path = path.clone();
+        let opened = spawn_blocking(move || {
+            let store = Store::open(path)?;
+            let effects = store.load()?;
+            Ok((store, effects))
         });
-        (outcome.response, ticket)
-    }
-
-    /// A datagram for which there is no room is lost, as the network may lose it.
-    fn send(&self, to: SocketAddr, datagram: &[u8]) {
-        if let Err(error) = self.socket.try_send(to, datagram, datagram.len()) {
-            debug!(%to, %error, "beacon cannot send");
+        match opened.await.map_err(|panicked| ServerError::Internal(panicked.to_string()))? {
+            Err(StoreError::InUse { .. }) if patience > 0 => patience -= 1,
+            result => return result.map_err(ServerError::Store),
         }
+        sleep(OPEN_RETRY).await;
     }
-
-    fn datagram(&self, from: SocketAddr, datagram: &mut [u8]) {
-        let action = {
-            let directory = self.directory();
-            self.beacon().handle_datagram(clock::now(), from, datagram, &*directory)
-        };
-        match action {
-            Action::Ignore => {}
-            Action::Send(replies) => {
-                replies.iter().for_each(|(to, reply)| self.send(*to, reply));
-            }
-            Action::Forward { to, start } => self.send(to, datagram.get(start..).unwrap_or(&[])),
-        }
-    }
-
-    fn directory(&self) -> MutexGuard<'_, Directory> {
-        lock(&self.directory)
-    }
-
-    fn beacon(&self) -> MutexGuard<'_, Beacon> {
-        lock(&self.beacon)
-    }
-}
-
-/// A panic under a lock is a bug, and one request's; the others go on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(state: Arc<State>, listener: TcpListener, mut closing: watch::Receiver<()>) {
@@ -297,42 +249,6 @@ async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Sl
     drop(slot);
 }
 
-/// A connection's place among those that are allowed.
-struct Slot {
-    state: Arc<State>,
-    ip: IpAddr,
-}
-
-impl Slot {
-    fn take(state: &Arc<State>, ip: IpAddr) -> Option<Self> {
-        let ip = ip.to_canonical();
-        let mut connections = lock(&state.connections);
-        let of_ip = connections.per_ip.get(&ip).copied().unwrap_or(0);
-        let is_limited = of_ip >= connections.max_per_ip && !ip.is_loopback();
-        if is_limited || connections.open >= connections.max {
-            debug!(%ip, open = connections.open, "too many connections");
-            return None;
-        }
-        connections.open += 1;
-        connections.per_ip.insert(ip, of_ip + 1);
-        drop(connections);
-        Some(Self { state: state.clone(), ip })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut connections = lock(&self.state.connections);
-        connections.open -= 1;
-        match connections.per_ip.get_mut(&self.ip) {
-            Some(open) if *open > 1 => *open -= 1,
-            _ => {
-                connections.per_ip.remove(&self.ip);
-            }
-        }
-    }
-}
-
 async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
     let mut batch = RecvBatch::default();
     loop {
@@ -364,49 +280,7 @@ async fn sweep(state: Arc<State>, mut closing: watch::Receiver<()>) {
         if let Some(writer) = &state.writer {
             writer.submit(effects);
         }
-        state.beacon().handle_timeout(clock::now());
         drop(directory);
+        state.beacon().handle_timeout(clock::now());
     }
-}
-
-/// Listens on TCP and UDP at one port.
-fn bind_both(listen: SocketAddr) -> Result<(TcpListener, UdpIo), ServerError> {
-    let mut last = None;
-    for _ in 0..PORT_ATTEMPTS {
-        let socket = UdpIo::bind(listen).map_err(|source| ServerError::Bind {
-            addr: listen,
-            protocol: "UDP",
-            source,
-        })?;
-        // UdpIo may have fallen back to IPv4; TCP follows it.
-        match listen_tcp(socket.local_addr()) {
-            Ok(listener) => return Ok((listener, socket)),
-            Err(source) => {
-                let error = ServerError::Bind { addr: listen, protocol: "TCP", source };
-                if listen.port() != 0 || !error.is_addr_in_use() {
-                    return Err(error);
-                }
-                last = Some(error);
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| ServerError::Bind {
-        addr: listen,
-        protocol: "TCP",
-        source: io::ErrorKind::AddrInUse.into(),
-    }))
-}
-
-fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A successor must not wait for the connections of its predecessor to leave TIME_WAIT.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() && addr.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
 }

@@ -1,10 +1,11 @@
 //! Writes effects to the store in batches, so that many registrations share one disk flush.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tracing::error;
 
 use super::store::{Batch, Store};
@@ -56,40 +57,52 @@ impl Writer {
 
     /// Commits until `closing`, and once more then.
     pub(super) async fn run(self: Arc<Self>, store: Store, mut closing: watch::Receiver<()>) {
-        let store = Arc::new(store);
+        let path = store.path().to_owned();
+        let mut store = Some(store);
         let mut is_closing = false;
         while !is_closing {
             tokio::select! {
                 () = self.wake.notified() => {}
                 _ = closing.changed() => is_closing = true,
             }
-            let next = Instant::now() + INTERVAL;
-            if !self.commit(&store).await && !is_closing {
-                sleep(RETRY).await;
-                self.wake.notify_one();
-            }
+            let pause = match self.commit(&path, store.take()).await {
+                Some(open) => {
+                    store = Some(open);
+                    INTERVAL
+                }
+                None => {
+                    self.wake.notify_one();
+                    RETRY
+                }
+            };
             tokio::select! {
-                () = sleep_until(next) => {}
+                () = sleep(pause) => {}
                 _ = closing.changed() => is_closing = true,
             }
         }
-        self.commit(&store).await;
+        self.commit(&path, store).await;
     }
 
-    /// Whether all that was pending is safe now.
-    async fn commit(&self, store: &Arc<Store>) -> bool {
+    /// Writes what is pending. The store is gone if that failed: redb wants to be opened anew
+    /// after an error of the file system, which the next call does.
+    async fn commit(&self, path: &Path, store: Option<Store>) -> Option<Store> {
         let Pending { batch, tickets } = std::mem::take(&mut *self.lock());
-        if batch.is_empty() {
+        if batch.is_empty() && store.is_some() {
             finish(tickets, Ok(()));
-            return true;
+            return store;
         }
-        let task_store = store.clone();
-        let commit = move || (task_store.commit(&batch), batch);
-        let result = tokio::task::spawn_blocking(commit).await;
-        let reason = match result {
-            Ok((Ok(()), _)) => {
+        let path = path.to_owned();
+        let commit = move || {
+            let result = store.map_or_else(|| Store::open(path), Ok).and_then(|store| {
+                store.commit(&batch)?;
+                Ok(store)
+            });
+            (result, batch)
+        };
+        let reason = match tokio::task::spawn_blocking(commit).await {
+            Ok((Ok(store), _)) => {
                 finish(tickets, Ok(()));
-                return true;
+                return Some(store);
             }
             Ok((Err(failure), batch)) => {
                 self.lock().batch.restore(batch);
@@ -99,7 +112,7 @@ impl Writer {
         };
         error!(%reason, "cannot write the rendezvous database");
         finish(tickets, Err(reason));
-        false
+        None
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {

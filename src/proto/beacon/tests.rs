@@ -2,12 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Nodes 1 to 9 are registered from 203.0.113.<node>; 9 is private.
+/// Nodes 1 to 9 are registered from 203.0.113.<node>; 9 is private, and 8 claims no port.
 struct Registry;
 
 impl Roster for Registry {
-    fn registered_ip(&self, node: NodeId) -> Option<IpAddr> {
-        (node.0 < 10).then(|| home(node.0).ip())
+    fn registered(&self, node: NodeId) -> Option<SocketAddr> {
+        let port = if node.0 == 8 { 0 } else { 4000 };
+        (node.0 < 10).then(|| SocketAddr::new(home(node.0).ip(), port))
     }
 
     fn may_punch(&self, _requester: NodeId, target: NodeId) -> bool {
@@ -85,7 +86,7 @@ fn a_punch_introduces_both() {
 fn a_punch_leads_to_nobody_unknown_private_or_asked_for_by_another() {
     let (mut beacon, now) = beacon_with(&[1, 2, 9]);
     for (from, requester, target) in
-        [(home(1), 1, 3), (home(1), 1, 9), (away(1), 1, 2), (home(3), 3, 2), (home(1), 1, 1)]
+        [(home(1), 1, 33), (home(1), 1, 9), (away(1), 1, 2), (away(1), 3, 2), (home(1), 1, 1)]
     {
         assert_eq!(punch(&mut beacon, now, from, requester, target), Action::Ignore);
     }
@@ -112,16 +113,30 @@ fn a_frame_is_relayed_with_its_sender_and_not_a_byte_more() {
 }
 
 #[test]
-fn relaying_is_for_those_who_discovered() {
-    let (mut beacon, now) = beacon_with(&[1, 2]);
-    assert_eq!(relay(&mut beacon, now, home(1), 1, 3), None, "the receiver did not");
-    assert_eq!(relay(&mut beacon, now, home(3), 3, 2), None, "the sender did not");
+fn relaying_is_for_those_whom_the_beacon_or_the_registry_knows() {
+    let (mut beacon, mut now) = beacon_with(&[1, 2]);
+    let _ = discover(&mut beacon, now, away(8), 8);
+    assert!(relay(&mut beacon, now, home(1), 1, 8).is_some());
+    assert_eq!(relay(&mut beacon, now, home(1), 1, 33), None, "the receiver is unknown");
+    assert_eq!(relay(&mut beacon, now, away(1), 33, 2), None, "the sender is unknown");
     assert_eq!(relay(&mut beacon, now, away(1), 1, 2), None, "that is not the sender");
-    let later = now + EXPIRES_AFTER;
-    let _ = discover(&mut beacon, later, home(1), 1);
-    assert_eq!(relay(&mut beacon, later, home(1), 1, 2), None, "too long ago");
-    assert_eq!(beacon.stats().relayed, 0);
-    assert_eq!(beacon.stats().dropped, 4);
+    assert_eq!(relay(&mut beacon, now, away(1), 3, 2), None, "nor is that");
+    now += EXPIRES_AFTER;
+    assert_eq!(relay(&mut beacon, now, home(1), 1, 8), None, "it was noted too long ago");
+    assert_eq!(beacon.stats().relayed, 1);
+    assert_eq!(beacon.stats().dropped, 5);
+}
+
+#[test]
+fn a_beacon_that_was_just_started_believes_the_registry() {
+    let (mut beacon, now) = beacon_with(&[]);
+    let mut rebound = home(1);
+    rebound.set_port(61_000);
+    let (to, _) = relay(&mut beacon, now, rebound, 1, 2).unwrap();
+    assert_eq!(to, home(2));
+    let (to, _) = relay(&mut beacon, now, home(2), 2, 1).unwrap();
+    assert_eq!(to, rebound, "and notes who speaks");
+    assert!(matches!(punch(&mut beacon, now, home(3), 3, 4), Action::Send(_)));
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl SourceLimits {
         request: &Request,
     ) -> Result<(), Refusal> {
         let cost = match request {
-            Request::Find { .. } => 10,
+            Request::Find { .. } | Request::ListNetworks {} => 10,
             Request::Register(_) => 4,
             _ if request.signature().is_some() => 2,
             _ => 1,

@@ -1,6 +1,6 @@
 //! What is told about nodes, and to whom.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::record::Node;
 use super::{Directory, Refusal, refuse};
@@ -158,8 +158,9 @@ impl Directory {
 }
 
 impl Roster for Directory {
-    fn registered_ip(&self, node: NodeId) -> Option<IpAddr> {
-        Some(self.registered(node)?.record.endpoint.ip())
+    fn registered(&self, node: NodeId) -> Option<SocketAddr> {
+        let record = &self.registered(node)?.record;
+        record.offline_since.is_none().then_some(record.endpoint)
     }
 
     fn may_punch(&self, requester: NodeId, target: NodeId) -> bool {

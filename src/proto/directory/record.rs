@@ -27,7 +27,7 @@ pub struct NodeRecord {
     /// Endpoints in its own network.
     #[serde(default)]
     pub lan_addrs: Vec<String>,
-    /// Only a beacon reaches it; the port of its endpoint is 0.
+    /// Only a beacon reaches it, and nobody else is told its endpoint; the port may be 0.
     #[serde(default)]
     pub relay_only: bool,
     /// What it says it is.

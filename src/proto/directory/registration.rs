@@ -225,13 +225,12 @@ fn endpoint(
     source: IpAddr,
     register: &Register,
 ) -> Result<(SocketAddr, Option<SocketAddr>), Refusal> {
-    if register.relay_only {
-        return Ok((SocketAddr::new(source.to_canonical(), 0), None));
-    }
     let claimed = register.listen_addr.parse::<SocketAddr>().ok();
     let port = register.listen_addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     match port {
-        Some(port) if port != 0 => Ok((SocketAddr::new(source.to_canonical(), port), claimed)),
+        Some(port) if port != 0 || register.relay_only => {
+            Ok((SocketAddr::new(source.to_canonical(), port), claimed))
+        }
         _ => refuse(
             ErrorCode::Invalid,
             "invalid listen_addr: want ip:port, with a port other than 0",

@@ -1,0 +1,169 @@
+//! What the tasks of a rendezvous share, and what they do under its locks.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::debug;
+
+use super::RendezvousConfig;
+use super::writer::{Ticket, Writer};
+use crate::net::clock;
+use crate::net::udp::UdpIo;
+use crate::proto::beacon::{Action, Beacon, Roster};
+use crate::proto::directory::{Directory, Effect, Outcome};
+use crate::wire::NodeId;
+use crate::wire::registry::{Request, Response};
+
+/// What the tasks share. Locks are held for one request or datagram, and never across an await;
+/// `directory` may be locked under `beacon`, never the other way round.
+#[derive(Debug)]
+pub(super) struct State {
+    directory: Mutex<Directory>,
+    beacon: Mutex<Beacon>,
+    connections: Mutex<Connections>,
+    pub(super) socket: UdpIo,
+    pub(super) writer: Option<Arc<Writer>>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    open: usize,
+    per_ip: HashMap<IpAddr, usize>,
+    max: usize,
+    max_per_ip: usize,
+}
+
+impl State {
+    pub(super) fn new(
+        config: &RendezvousConfig,
+        directory: Directory,
+        socket: UdpIo,
+        writer: Option<Arc<Writer>>,
+    ) -> Self {
+        Self {
+            directory: Mutex::new(directory),
+            beacon: Mutex::new(Beacon::new(config.beacon.clone())),
+            connections: Mutex::new(Connections {
+                open: 0,
+                per_ip: HashMap::new(),
+                max: config.max_connections,
+                max_per_ip: config.max_connections_per_ip,
+            }),
+            socket,
+            writer,
+        }
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
+        lock(&self.connections).open
+    }
+
+    /// Answers a request; with a ticket, when its effects are safe.
+    pub(super) fn answer(&self, from: SocketAddr, request: Request) -> (Response, Option<Ticket>) {
+        let mut directory = self.directory();
+        let Outcome { response, effects, is_durable } =
+            directory.handle(clock::unix_now(), from, request);
+        let to_notify: Vec<NodeId> = effects.iter().filter_map(notified).collect();
+        let ticket = self.writer.as_ref().and_then(|writer| {
+            writer.submit(effects);
+            is_durable.then(|| writer.ticket())
+        });
+        drop(directory);
+        for node in to_notify {
+            let datagram = self.beacon().notify(clock::now(), node);
+            if let Some((to, datagram)) = datagram {
+                self.send(to, &datagram);
+            }
+        }
+        (response, ticket)
+    }
+
+    /// A datagram for which there is no room is lost, as the network may lose it.
+    fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        if let Err(error) = self.socket.try_send(to, datagram, datagram.len()) {
+            debug!(%to, %error, "beacon cannot send");
+        }
+    }
+
+    /// Hands a datagram to the beacon, and does what it says.
+    pub(super) fn datagram(&self, from: SocketAddr, datagram: &mut [u8]) {
+        let action = self.beacon().handle_datagram(clock::now(), from, datagram, self);
+        match action {
+            Action::Ignore => {}
+            Action::Send(replies) => {
+                replies.iter().for_each(|(to, reply)| self.send(*to, reply));
+            }
+            Action::Forward { to, start } => self.send(to, datagram.get(start..).unwrap_or(&[])),
+        }
+    }
+
+    pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
+        lock(&self.directory)
+    }
+
+    pub(super) fn beacon(&self) -> MutexGuard<'_, Beacon> {
+        lock(&self.beacon)
+    }
+}
+
+/// Locked for each question, as most datagrams raise none: relaying goes on beside the registry.
+impl Roster for State {
+    fn registered(&self, node: NodeId) -> Option<SocketAddr> {
+        Roster::registered(&*self.directory(), node)
+    }
+
+    fn may_punch(&self, requester: NodeId, target: NodeId) -> bool {
+        self.directory().may_punch(requester, target)
+    }
+}
+
+fn notified(effect: &Effect) -> Option<NodeId> {
+    match effect {
+        Effect::Notify(node) => Some(*node),
+        _ => None,
+    }
+}
+
+/// A panic under a lock is a bug, and one request's; the others go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection's place among those that are allowed.
+pub(super) struct Slot {
+    state: Arc<State>,
+    ip: IpAddr,
+}
+
+impl Slot {
+    /// `None` if there is no room.
+    pub(super) fn take(state: &Arc<State>, ip: IpAddr) -> Option<Self> {
+        let ip = ip.to_canonical();
+        let mut connections = lock(&state.connections);
+        let of_ip = connections.per_ip.get(&ip).copied().unwrap_or(0);
+        let is_limited = of_ip >= connections.max_per_ip && !ip.is_loopback();
+        if is_limited || connections.open >= connections.max {
+            debug!(%ip, open = connections.open, "too many connections");
+            return None;
+        }
+        connections.open += 1;
+        connections.per_ip.insert(ip, of_ip + 1);
+        drop(connections);
+        Some(Self { state: state.clone(), ip })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.state.connections);
+        connections.open -= 1;
+        match connections.per_ip.get_mut(&self.ip) {
+            Some(open) if *open > 1 => *open -= 1,
+            _ => {
+                connections.per_ip.remove(&self.ip);
+            }
+        }
+    }
+}
