@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from pilot_agent import Listener, Node, Request, Stream
-
 from fleet import fx, papers
 from fleet.question import Answer, reply_to
+from pilot_agent import Listener, Node, Request, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,9 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pilot_agent import AgentInfo, Node, PilotError, Pong
-
 from fleet.table import Style, Table
+from pilot_agent import AgentInfo, Node, PilotError, Pong
 
 if TYPE_CHECKING:
     from fleet.question import Answer

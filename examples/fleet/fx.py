@@ -81,7 +81,9 @@ class Rates:
             QuestionError: An unknown currency, or a day that the data does not cover.
         """
         base, counter = self._split(pair)
-        known = on if on in self._table else _previous_publishing_day(on + _ONE_DAY)
+        known = on
+        if on not in self._table and self._days[0] < on < dt.date.max:
+            known = _previous_publishing_day(on + _ONE_DAY)
         if known not in self._table:
             raise QuestionError(f"no rates for {on}; there are {self._coverage()}")
         return self._quote(base, counter, known)

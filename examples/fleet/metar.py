@@ -277,7 +277,7 @@ _HANDLERS: list[tuple[re.Pattern[str], Callable[[Report, re.Match[str]], None]]]
         (r"(\d{3})V(\d{3})", _arc),
         (r"CAVOK", _cavok),
         (r"(\d{4})(N|NE|E|SE|S|SW|W|NW|NDV)?", _metres),
-        (r"([MP])?(\d{1,2}|\d/\d{1,2}|\d{1,2} \d/\d{1,2})SM", _miles),
+        (r"([MP])?(\d{1,2}|(?:\d{1,2} )?\d/[1-9]\d?)SM", _miles),
         (_RUNWAY + r"([MP]?)(\d{4})(?:V([MP]?)(\d{4}))?(FT)?/?([UDN])?", _runway_range),
         (_RUNWAY + r"(?:CLRD|[\d/]{4})[\d/]{2}", _runway_state),
         (r"(FEW|SCT|BKN|OVC|VV)(\d{3}|///)(CB|TCU|///)?", _cloud),

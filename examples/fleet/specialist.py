@@ -9,10 +9,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pilot_agent import Node, PilotError, Request
-
 from fleet import fx, papers, weather
 from fleet.question import reply_to
+from pilot_agent import Node, PilotError, Request
 
 if TYPE_CHECKING:
     from fleet.question import Answer

@@ -65,7 +65,16 @@ def test_a_closed_day_has_the_rate_of_the_last_open_one(asked: str, published: s
 
 
 @pytest.mark.parametrize(
-    "asked", ["1999-01-01", "2008-10-07", "2008-10-11", "2013-05-05", "2030-01-01"]
+    "asked",
+    [
+        "1999-01-01",
+        "2008-10-07",
+        "2008-10-11",
+        "2013-05-05",
+        "2030-01-01",
+        "0001-01-01",
+        "9999-12-31",
+    ],
 )
 def test_a_gap_in_the_data_is_not_papered_over(asked: str) -> None:
     with pytest.raises(QuestionError, match=r"no rates for .*; there are 1999-01-04 to 1999-01-29"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet.metar import MetarError, Report, Trend, parse
 from fleet.remarks import PeakWind
 from fleet.sky import RunwayRange, Visibility
-from fleet.weather import Dated, load
+from fleet.weather import Dated, describe, load
 
 SHIPPED = load()
 
@@ -339,3 +341,37 @@ def test_a_broken_peak_wind_stays_in_the_rest(groups: str) -> None:
 def test_tenths_of_a_degree_win_over_whole_ones() -> None:
     assert body("M43/ RMK T1428").exact_temperature == -42.8
     assert body("M43/").exact_temperature == -43
+
+
+GROUPS = sorted({group for dated in SHIPPED for group in dated.report.raw.split()})
+ODD = [
+    "1/0SM",
+    "WS",
+    "R99/",
+    "TEMPO",
+    "RMK",
+    "PK",
+    "//////////",
+    "T99999999",
+    "2",
+    "1 1/4SM",
+    "=",
+    "Ø",
+]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(GROUPS),
+            st.sampled_from(ODD),
+            st.text(alphabet="0123456789/ABCDEFGKMPQRSTVZ+-", min_size=1, max_size=9),
+        ),
+        max_size=12,
+    )
+)
+def test_any_row_of_groups_is_decoded_or_refused(groups: list[str]) -> None:
+    report = parse(" ".join(["METAR", "KJFK", *groups]))
+    assert set(report.unparsed) <= set(groups)
+    assert report.flight_category in {None, "VFR", "MVFR", "IFR", "LIFR"}
+    assert describe(Dated("", report)).startswith("KJFK, ")
