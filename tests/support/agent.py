@@ -1,7 +1,7 @@
 """A node that says as JSON lines what happens to it, and does what JSON lines tell it to.
 
 Out: `ready` (address), `message` (sender, kind, text, filename), `sent` (peer), `failed` (error).
-In: `{"send": TEXT, "to": PEER}`. Ends with its standard input.
+In: `{"send": TEXT, "to": PEER}`. Requests are answered with themselves. Ends with its input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from pilot_agent import Node, PilotError
+from pilot_agent import Node, PilotError, Request
 
 
 def say(event: str, **fields: object) -> None:
@@ -31,6 +31,11 @@ async def report_messages(node: Node) -> None:
 
 async def main(home: str, rendezvous: str, hostname: str) -> None:
     async with Node.start(hostname, rendezvous=rendezvous, home=Path(home)) as node:
+
+        @node.on_request
+        async def echo(request: Request) -> bytes:
+            return request.payload
+
         say("ready", address=node.address)
         messages = asyncio.create_task(report_messages(node))
         while line := await asyncio.to_thread(sys.stdin.readline):
