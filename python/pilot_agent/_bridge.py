@@ -33,7 +33,7 @@ class Bridge:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.users = 0
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._targets: dict[int, Target] = {}
         self._tokens = itertools.count(1)
         self.native = _native.Bridge()
@@ -48,7 +48,7 @@ class Bridge:
         """Returns the bridge of the running loop, made on first use."""
         loop = asyncio.get_running_loop()
         bridge = _bridges.get(id(loop))
-        if bridge is None or bridge._pid != os.getpid():
+        if bridge is None or bridge.pid != os.getpid():
             bridge = _bridges[id(loop)] = cls(loop)
         bridge.users += 1
         return bridge

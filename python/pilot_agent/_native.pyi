@@ -3,7 +3,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
-__all__: list[str]
+__all__ = [
+    "Alarm",
+    "Bridge",
+    "DatagramPort",
+    "Lease",
+    "Listener",
+    "Node",
+    "Op",
+    "Rendezvous",
+    "Stream",
+    "__version__",
+    "shutdown",
+    "start_node",
+    "start_rendezvous",
+]
 __version__: str
 
 _Headers: TypeAlias = list[tuple[str, str]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ._bridge import Signal
@@ -70,8 +69,12 @@ class DatagramPort:
             port: Port at the peer.
             data: The bytes.
         """
-        send = partial(_send, self._node, peer, self._port, port, as_bytes(data))
-        await self._scope.run(send)
+        data = as_bytes(data)
+        await self._scope.run(
+            lambda bridge, token: self._node.send_datagram(
+                bridge, token, peer, self._port, port, data
+            )
+        )
 
     def close(self) -> None:
         """Gives the port back and ends waiting `recv` calls. Idempotent."""
@@ -104,18 +107,6 @@ class DatagramPort:
 
     def __repr__(self) -> str:
         return f"<pilot_agent.DatagramPort {self._port}>"
-
-
-def _send(
-    node: _native.Node,
-    peer: Peer,
-    source: int,
-    port: int,
-    data: bytes | bytearray,
-    bridge: _native.Bridge,
-    token: int,
-) -> tuple[_native.Op | None, None]:
-    return node.send_datagram(bridge, token, peer, source, port, data)
 
 
 DatagramPort.__module__ = "pilot_agent"

@@ -213,7 +213,7 @@ class Stream:
         """
         await self._drained.ready(self._native.poll_drained)
 
-    def send_eof(self) -> None:
+    async def send_eof(self) -> None:
         """Says that no more will be written; reading goes on.
 
         Raises:

@@ -207,7 +207,7 @@ impl Node {
         guarded(|| {
             let (node, limit) = (self.get()?, timeout(seconds)?);
             let opening = async move { node.open_stream(&peer.0, port, nodelay, limit).await };
-            operate(py, bridge, token, opening, |py, stream| Stream::wrap(py, stream))
+            operate(py, bridge, token, opening, Stream::wrap)
         })
     }
 
