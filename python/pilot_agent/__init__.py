@@ -1,0 +1,96 @@
+"""pilot-agent: the network layer of multi-agent systems.
+
+Agents get an address that belongs to their key, find each other by name or by what they can do,
+and talk over encrypted tunnels: messages, requests, streams, datagrams.
+
+Example:
+    >>> async with Node.start("coordinator") as node:
+    ...     reply = await node.request("specialist-fx", {"pair": "EUR/USD"}, timeout=5)
+    ...     print(reply.json())
+"""
+
+from __future__ import annotations
+
+from ._native import __version__
+from .datagram import DatagramPort
+from .errors import (
+    ConnectionRefused,
+    ForkedProcessError,
+    HostnameTaken,
+    IdentityError,
+    IdentityInUse,
+    IdentityMismatch,
+    InvalidArgument,
+    LocalError,
+    NodeClosed,
+    PayloadTooLarge,
+    PeerNotFound,
+    PeerUnreachable,
+    PilotError,
+    PortInUse,
+    ProtocolError,
+    RegistryError,
+    RequestFailed,
+    RequestTimeout,
+    StreamReset,
+    TrustRequired,
+    Unsupported,
+)
+from .message import (
+    AgentInfo,
+    Datagram,
+    Message,
+    NodeInfo,
+    Peer,
+    PeerInfo,
+    Pong,
+    Reply,
+    Request,
+    StreamStats,
+)
+from .node import Node
+from .payload import JSON, Payload
+from .rendezvous import Rendezvous
+from .stream import Listener, Stream
+
+__all__ = [
+    "JSON",
+    "AgentInfo",
+    "ConnectionRefused",
+    "Datagram",
+    "DatagramPort",
+    "ForkedProcessError",
+    "HostnameTaken",
+    "IdentityError",
+    "IdentityInUse",
+    "IdentityMismatch",
+    "InvalidArgument",
+    "Listener",
+    "LocalError",
+    "Message",
+    "Node",
+    "NodeClosed",
+    "NodeInfo",
+    "Payload",
+    "PayloadTooLarge",
+    "Peer",
+    "PeerInfo",
+    "PeerNotFound",
+    "PeerUnreachable",
+    "PilotError",
+    "Pong",
+    "PortInUse",
+    "ProtocolError",
+    "RegistryError",
+    "Rendezvous",
+    "Reply",
+    "Request",
+    "RequestFailed",
+    "RequestTimeout",
+    "Stream",
+    "StreamReset",
+    "StreamStats",
+    "TrustRequired",
+    "Unsupported",
+    "__version__",
+]

@@ -1,0 +1,206 @@
+from asyncio import Future
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, final
+
+__all__ = [
+    "Alarm",
+    "Bridge",
+    "DatagramPort",
+    "Lease",
+    "Listener",
+    "Node",
+    "Op",
+    "Rendezvous",
+    "Stream",
+    "__version__",
+    "shutdown",
+    "start_node",
+    "start_rendezvous",
+]
+__version__: str
+
+_Headers: TypeAlias = list[tuple[str, str]]
+_Path: TypeAlias = Literal["direct", "relay"]
+_PayloadKind: TypeAlias = Literal["bytes", "text", "json"]
+_Kind: TypeAlias = Literal["bytes", "text", "json", "file"]
+_Message: TypeAlias = tuple[str, str | None, int, _Kind, bytes, _Headers, str | None, Path | None]
+_Request: TypeAlias = tuple[int, str, str | None, _PayloadKind, bytes, _Headers]
+_Reply: TypeAlias = tuple[str, _PayloadKind, bytes, _Headers]
+_Pong: TypeAlias = tuple[str, float, _Path, str]
+
+class _PeerInfo(TypedDict):
+    address: str
+    hostname: str | None
+    public_key: bytes | None
+    encrypted: bool
+    path: _Path
+    endpoint: str | None
+    rtt: float | None
+    streams: int
+    bytes_sent: int
+    bytes_received: int
+
+class _NodeInfo(TypedDict):
+    address: str
+    node_id: int
+    hostname: str | None
+    public_key: bytes
+    local_addr: str
+    observed_addr: str | None
+    rendezvous: str
+    hosts_rendezvous: bool
+    registered: bool
+    public: bool
+    capabilities: tuple[str, ...]
+    uptime: float
+    peers: int
+    streams: int
+    counters: dict[str, int]
+
+class _StreamStats(TypedDict):
+    state: str
+    bytes_sent: int
+    bytes_acked: int
+    bytes_retransmitted: int
+    bytes_received: int
+    segments_sent: int
+    segments_received: int
+    segments_retransmitted: int
+    timeouts: int
+    srtt: float | None
+    min_rtt: float | None
+    rto: float
+    cwnd: int
+    in_flight: int
+    send_buffered: int
+    recv_buffered: int
+    max_payload: int
+
+@final
+class Bridge:
+    def __new__(cls, notify: Callable[[], object] | None = None) -> Bridge: ...
+    def fileno(self) -> int: ...
+    def alarm(self, token: int) -> Alarm: ...
+    def drain(self) -> list[tuple[int, Any, BaseException | None]]: ...
+
+@final
+class Alarm: ...
+
+@final
+class Op:
+    def cancel(self) -> None: ...
+
+@final
+class Lease:
+    def __new__(cls) -> Lease: ...
+    def release(self) -> None: ...
+
+@final
+class Node:
+    def identity(self) -> tuple[str, int, str | None, bytes]: ...
+    def info(self) -> _NodeInfo: ...
+    def peers(self) -> list[_PeerInfo]: ...
+    def resolve(self, peer: str | int) -> Future[tuple[str, int]]: ...
+    def find(
+        self, query: str, limit: int
+    ) -> Future[list[tuple[str, str | None, list[str], float]]]: ...
+    def set_public(self, public: bool) -> Future[None]: ...
+    def set_capabilities(self, capabilities: list[str]) -> Future[None]: ...
+    def forget(self, peer: str | int) -> bool: ...
+    def send(
+        self,
+        bridge: Bridge,
+        token: int,
+        peer: str | int,
+        kind: str,
+        data: bytes | bytearray,
+        headers: _Headers,
+        seconds: float | None,
+    ) -> tuple[Op | None, None]: ...
+    def send_file(
+        self, bridge: Bridge, token: int, peer: str | int, path: Path, seconds: float | None
+    ) -> tuple[Op | None, None]: ...
+    def request(
+        self,
+        bridge: Bridge,
+        token: int,
+        peer: str | int,
+        kind: str,
+        data: bytes | bytearray,
+        headers: _Headers,
+        seconds: float | None,
+    ) -> tuple[Op | None, _Reply | None]: ...
+    def ping(
+        self, bridge: Bridge, token: int, peer: str | int, seconds: float | None
+    ) -> tuple[Op | None, _Pong | None]: ...
+    def open_stream(
+        self,
+        bridge: Bridge,
+        token: int,
+        peer: str | int,
+        port: int,
+        nodelay: bool,
+        seconds: float | None,
+    ) -> tuple[Op | None, Stream | None]: ...
+    def send_datagram(
+        self,
+        bridge: Bridge,
+        token: int,
+        peer: str | int,
+        source_port: int,
+        port: int,
+        data: bytes | bytearray,
+    ) -> tuple[Op | None, None]: ...
+    def listen(self, port: int) -> Listener: ...
+    def bind_datagrams(self, port: int) -> DatagramPort: ...
+    def poll_message(self, alarm: Alarm) -> _Message | None: ...
+    def set_serving(self, on: bool) -> None: ...
+    def poll_request(self, alarm: Alarm) -> _Request | None: ...
+    def reply(self, ticket: int, kind: str, data: bytes | bytearray, headers: _Headers) -> None: ...
+    def reply_error(self, ticket: int, reason: str) -> None: ...
+    def close(self) -> Future[None]: ...
+
+@final
+class Stream:
+    @property
+    def peer(self) -> str: ...
+    @property
+    def local_port(self) -> int: ...
+    @property
+    def remote_port(self) -> int: ...
+    def try_read(self, limit: int) -> bytes | None: ...
+    def poll_readable(self, alarm: Alarm) -> bool: ...
+    def try_write(self, data: bytes | bytearray, offset: int) -> int: ...
+    def poll_writable(self, alarm: Alarm) -> bool: ...
+    def poll_drained(self, alarm: Alarm) -> bool: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def stats(self) -> _StreamStats: ...
+
+@final
+class Listener:
+    @property
+    def port(self) -> int: ...
+    def poll_accept(self, alarm: Alarm) -> Stream | None: ...
+    def close(self) -> None: ...
+
+@final
+class DatagramPort:
+    @property
+    def port(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    def poll_recv(self, alarm: Alarm) -> tuple[str, int, bytes] | None: ...
+    def close(self) -> None: ...
+
+@final
+class Rendezvous:
+    @property
+    def address(self) -> str: ...
+    def close(self) -> Future[None]: ...
+
+def start_node(hostname: str | None, options: dict[str, Any]) -> Future[Node]: ...
+def start_rendezvous(listen: str, store: Path | None) -> Future[Rendezvous]: ...
+def shutdown() -> None: ...

@@ -1,0 +1,53 @@
+"""``pilot rendezvous --listen ADDR``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import TYPE_CHECKING
+
+from pilot_agent import Rendezvous
+from pilot_agent.config import home_directory
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ._common import Commands
+
+SUMMARY = "run a rendezvous: where agents register and find each other"
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    parser = commands.add_parser("rendezvous", help=SUMMARY, description=SUMMARY)
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:7470",
+        metavar="ADDR",
+        help="TCP and UDP, default %(default)s",
+    )
+    store = parser.add_mutually_exclusive_group()
+    store.add_argument("--store", metavar="PATH", help="database; default <home>/rendezvous.redb")
+    store.add_argument("--memory", action="store_true", help="keep nothing across restarts")
+    parser.add_argument("--home", metavar="DIR", help="directory of the database")
+    parser.add_argument("--json", action="store_true", help="print the address as JSON")
+    parser.set_defaults(run=run)
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Serves until SIGINT or SIGTERM."""
+    store = None if options.memory else options.store
+    if store is None and not options.memory:
+        home = home_directory(options.home)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store = home / "rendezvous.redb"
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Rendezvous.start(options.listen, store=store) as server:
+        address = server.address
+        line = json.dumps({"address": address}) if options.json else f"rendezvous at {address}"
+        print(line, flush=True)
+        await stop.wait()

@@ -1,0 +1,259 @@
+"""What arrives, and what is known of peers: plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from .payload import Content
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from .payload import Kind
+
+__all__ = [
+    "AgentInfo",
+    "Datagram",
+    "Message",
+    "NodeInfo",
+    "Peer",
+    "PeerInfo",
+    "Pong",
+    "Reply",
+    "Request",
+    "StreamStats",
+]
+
+Peer: TypeAlias = str | int
+"""Who to talk to: a hostname, an address such as ``0:0000.A91F.7C2E``, or a node id."""
+
+Path_: TypeAlias = Literal["direct", "relay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Content):
+    """A message that has arrived.
+
+    Attributes:
+        sender: Address of the node that sent it, as its tunnel authenticated it.
+        sender_hostname: Its hostname, where this node knows it.
+        payload: The bytes; see also `text()` and `json()`.
+        kind: What they were when they were sent.
+        id: Unique among the messages of one sender process.
+        headers: Small texts that travelled beside the payload.
+        filename: Of a file: its name, without directories.
+        path: Of a file: where it was stored.
+    """
+
+    sender: str
+    sender_hostname: str | None
+    payload: bytes = field(repr=False)
+    kind: Kind
+    id: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    filename: str | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Content):
+    """A question to answer, as the handler of `Node.on_request` gets it.
+
+    Attributes:
+        sender: Address of the node that asks, as its tunnel authenticated it.
+        sender_hostname: Its hostname, where this node knows it.
+        payload: The bytes; see also `text()` and `json()`.
+        kind: What they were when they were sent.
+        headers: Small texts that travelled beside the payload.
+    """
+
+    sender: str
+    sender_hostname: str | None
+    payload: bytes = field(repr=False)
+    kind: Kind
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Content):
+    """The answer to a request.
+
+    Attributes:
+        sender: Address of the node that answered.
+        payload: The bytes; see also `text()` and `json()`.
+        kind: What they were when they were sent.
+        headers: Small texts that travelled beside the payload.
+    """
+
+    sender: str
+    payload: bytes = field(repr=False)
+    kind: Kind
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A datagram that has arrived.
+
+    Attributes:
+        sender: Address of the node that sent it.
+        port: The port it was sent from: an answer goes there.
+        data: The bytes.
+    """
+
+    sender: str
+    port: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a ping.
+
+    Attributes:
+        address: The node that answered.
+        rtt: Round-trip time, in seconds.
+        path: ``"direct"`` from socket to socket, or ``"relay"`` through the beacon.
+        endpoint: The UDP address that packets are sent to.
+    """
+
+    address: str
+    rtt: float
+    path: Path_
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """An agent that was found by what it can do.
+
+    Attributes:
+        address: Its address.
+        hostname: Its hostname, if it has one.
+        capabilities: What it says it can do.
+        score: How well that fits; higher is better, comparable within one answer only.
+    """
+
+    address: str
+    hostname: str | None
+    capabilities: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A peer that this node has a tunnel with, or is making one.
+
+    Attributes:
+        address: Its address.
+        hostname: Its hostname, where known.
+        public_key: Its Ed25519 key, once known.
+        encrypted: Whether keys are agreed.
+        path: Which way packets go.
+        endpoint: The UDP address they go to.
+        rtt: Smoothed round-trip time in seconds, once measured.
+        streams: Streams open with it.
+        bytes_sent: Bytes of UDP payload sent to it.
+        bytes_received: Bytes of UDP payload received from it.
+    """
+
+    address: str
+    hostname: str | None
+    public_key: bytes | None
+    encrypted: bool
+    path: Path_
+    endpoint: str | None
+    rtt: float | None
+    streams: int
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node knows of itself.
+
+    Attributes:
+        address: Its address.
+        node_id: The same as a number.
+        hostname: Its hostname, if it has one.
+        public_key: Its Ed25519 key.
+        local_addr: The UDP address it is bound to.
+        observed_addr: The UDP address that the rendezvous saw, once it answered.
+        rendezvous: Where the registry is.
+        hosts_rendezvous: Whether this node hosts the embedded rendezvous right now.
+        registered: Whether the registry answers.
+        public: Whether any registered agent may find it and connect.
+        capabilities: What it offers.
+        uptime: Seconds since start.
+        peers: Peers known.
+        streams: Streams open.
+        counters: Named counters, for people and dashboards.
+    """
+
+    address: str
+    node_id: int
+    hostname: str | None
+    public_key: bytes
+    local_addr: str
+    observed_addr: str | None
+    rendezvous: str
+    hosts_rendezvous: bool
+    registered: bool
+    public: bool
+    capabilities: tuple[str, ...]
+    uptime: float
+    peers: int
+    streams: int
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """Counters and estimates of one stream; times in seconds.
+
+    Attributes:
+        state: Where the stream is in its life.
+        bytes_sent: Data bytes sent for the first time.
+        bytes_acked: Data bytes the peer has acknowledged.
+        bytes_retransmitted: Data bytes sent again.
+        bytes_received: Data bytes received in order.
+        segments_sent: Segments of any kind that were sent.
+        segments_received: Segments of any kind that were received.
+        segments_retransmitted: Data segments sent again.
+        timeouts: Retransmission timeouts.
+        srtt: Smoothed round-trip time; `None` before the first measurement.
+        min_rtt: Least round-trip time seen.
+        rto: Retransmission timeout.
+        cwnd: Congestion window, in bytes.
+        in_flight: Bytes believed to be in the network.
+        send_buffered: Bytes written that are not acknowledged.
+        recv_buffered: Bytes received that were not read.
+        max_payload: Payload bytes of a full segment.
+    """
+
+    state: str
+    bytes_sent: int
+    bytes_acked: int
+    bytes_retransmitted: int
+    bytes_received: int
+    segments_sent: int
+    segments_received: int
+    segments_retransmitted: int
+    timeouts: int
+    srtt: float | None
+    min_rtt: float | None
+    rto: float
+    cwnd: int
+    in_flight: int
+    send_buffered: int
+    recv_buffered: int
+    max_payload: int
+
+
+for _name in __all__:
+    if _name != "Peer":
+        globals()[_name].__module__ = "pilot_agent"
+del _name

@@ -1,0 +1,61 @@
+//! Options of `Node.start` as a [`NodeConfig`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::convert;
+use super::errors;
+use crate::node::NodeConfig;
+
+/// Builds a configuration from keyword options; `None` keeps the default, an unknown name is an
+/// error.
+pub(crate) fn node_config(
+    hostname: Option<String>,
+    options: &Bound<'_, PyDict>,
+) -> PyResult<NodeConfig> {
+    let mut config = NodeConfig { hostname, ..NodeConfig::default() };
+    for (name, value) in options {
+        if !value.is_none() {
+            apply(&mut config, &name.extract::<String>()?, &value)?;
+        }
+    }
+    Ok(config)
+}
+
+fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    match name {
+        "rendezvous" => config.rendezvous = Some(value.extract()?),
+        "home" => config.home = Some(value.extract::<PathBuf>()?),
+        "listen" => config.listen = convert::listen_addr(&value.extract::<String>()?)?,
+        "public" => config.public = value.extract()?,
+        "capabilities" => config.capabilities = value.extract()?,
+        "inbox" => config.inbox = Some(value.extract::<PathBuf>()?),
+        "timeout" => config.start_timeout = seconds(value)?,
+        "heartbeat" => config.heartbeat = seconds(value)?,
+        "peer_timeout" => lose_peers_after(config, seconds(value)?),
+        "max_message" => config.max_message = value.extract()?,
+        "inbox_limit" => config.inbox_limit = value.extract()?,
+        _ => return Err(errors::invalid(&format!("no such option: {name}"))),
+    }
+    Ok(())
+}
+
+/// A stream of a vanished peer fails after `limit`: at the latest when it was that long without
+/// progress, or silent in spite of two probes.
+fn lose_peers_after(config: &mut NodeConfig, limit: Duration) {
+    config.peer_timeout = limit;
+    config.stream.user_timeout = limit;
+    config.stream.keepalive = limit / 3;
+    config.stream.idle_timeout = limit;
+}
+
+fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let limit = convert::timeout(Some(value.extract()?))?;
+    if limit.is_zero() {
+        return Err(errors::invalid("a time limit of 0 seconds makes no sense"));
+    }
+    Ok(limit)
+}

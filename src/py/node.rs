@@ -1,0 +1,304 @@
+//! The native half of `pilot_agent.Node`.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::bridge::{Alarm, Bridge, Op, operate};
+use super::config::node_config;
+use super::convert::{self, Data, MessageParts, Peer, RequestParts, payload, timeout};
+use super::errors::{OrRaise, closed};
+use super::fork::Held;
+use super::info;
+use super::port::{DatagramPort, Listener};
+use super::runtime::{guarded, handle, rare};
+use super::stream::Stream;
+use crate::node;
+
+/// What an operation returns when it starts: `(op, None)` while it runs, `(None, value)` when it
+/// is done already.
+type Started = PyResult<(Option<Op>, Option<Py<PyAny>>)>;
+
+/// A running node. Its methods never block.
+#[pyclass(frozen, module = "pilot_agent._native")]
+pub(crate) struct Node {
+    // Emptied by `release`, so that a closed node that Python still holds keeps nothing alive.
+    node: Held<Mutex<Option<node::Node>>>,
+}
+
+/// Starts a node. The caller holds a `Lease` for as long as the node lives.
+#[pyfunction]
+#[pyo3(signature = (hostname, options))]
+pub(crate) fn start_node<'py>(
+    py: Python<'py>,
+    hostname: Option<String>,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| {
+        let config = node_config(hostname, options)?;
+        rare(py, node::Node::start(config), |py, node| {
+            let node = Node { node: Held::new(Mutex::new(Some(node))) };
+            Ok(Py::new(py, node)?.into_any())
+        })
+    })
+}
+
+impl Node {
+    fn get(&self) -> PyResult<node::Node> {
+        // Cloned out: the lock is never held while Python code may run.
+        let node = self.node.get()?.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        node.ok_or_else(|| closed("node"))
+    }
+
+    fn take(&self) -> Option<node::Node> {
+        let slot = self.node.get().ok()?;
+        slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[pymethods]
+impl Node {
+    /// `(address, node id, hostname, public key)`
+    fn identity(&self, py: Python<'_>) -> PyResult<(String, u32, Option<String>, Py<PyBytes>)> {
+        guarded(|| {
+            let node = self.get()?;
+            let address = node.address();
+            let key = PyBytes::new(py, &node.public_key()).unbind();
+            Ok((address.to_string(), address.node.0, node.hostname(), key))
+        })
+    }
+
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        guarded(|| info::node(py, &self.get()?.info()))
+    }
+
+    fn peers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        guarded(|| self.get()?.peers().iter().map(|peer| info::peer(py, peer)).collect())
+    }
+
+    fn resolve<'py>(&self, py: Python<'py>, peer: Peer) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            let node = self.get()?;
+            rare(py, async move { node.resolve(&peer.0).await }, |py, address| {
+                let parts = (address.to_string(), address.node.0);
+                Ok(parts.into_pyobject(py)?.into_any().unbind())
+            })
+        })
+    }
+
+    fn find<'py>(
+        &self,
+        py: Python<'py>,
+        query: String,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            let node = self.get()?;
+            rare(py, async move { node.find(&query, limit).await }, info::agents)
+        })
+    }
+
+    fn set_public<'py>(&self, py: Python<'py>, public: bool) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            let node = self.get()?;
+            rare(py, async move { node.set_public(public).await }, convert::nothing)
+        })
+    }
+
+    fn set_capabilities<'py>(
+        &self,
+        py: Python<'py>,
+        capabilities: Vec<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            let node = self.get()?;
+            rare(py, async move { node.set_capabilities(capabilities).await }, convert::nothing)
+        })
+    }
+
+    /// Drops the pin of a peer's key.
+    fn forget(&self, peer: Peer) -> PyResult<bool> {
+        guarded(|| Ok(self.get()?.forget(&peer.0)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
+    fn send(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        kind: &str,
+        data: Data,
+        headers: Vec<(String, String)>,
+        seconds: Option<f64>,
+    ) -> Started {
+        guarded(|| {
+            let (node, limit) = (self.get()?, timeout(seconds)?);
+            let payload = payload(kind, data, headers)?;
+            let sending = async move { node.send(&peer.0, payload, limit).await };
+            operate(py, bridge, token, sending, convert::nothing)
+        })
+    }
+
+    fn send_file(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        path: PathBuf,
+        seconds: Option<f64>,
+    ) -> Started {
+        guarded(|| {
+            let (node, limit) = (self.get()?, timeout(seconds)?);
+            let sending = async move { node.send_file(&peer.0, &path, limit).await };
+            operate(py, bridge, token, sending, convert::nothing)
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
+    fn request(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        kind: &str,
+        data: Data,
+        headers: Vec<(String, String)>,
+        seconds: Option<f64>,
+    ) -> Started {
+        guarded(|| {
+            let (node, limit) = (self.get()?, timeout(seconds)?);
+            let payload = payload(kind, data, headers)?;
+            let asking = async move { node.request(&peer.0, payload, limit).await };
+            operate(py, bridge, token, asking, convert::reply)
+        })
+    }
+
+    fn ping(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        seconds: Option<f64>,
+    ) -> Started {
+        guarded(|| {
+            let (node, limit) = (self.get()?, timeout(seconds)?);
+            operate(py, bridge, token, async move { node.ping(&peer.0, limit).await }, info::pong)
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
+    fn open_stream(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        port: u16,
+        nodelay: bool,
+        seconds: Option<f64>,
+    ) -> Started {
+        guarded(|| {
+            let (node, limit) = (self.get()?, timeout(seconds)?);
+            let opening = async move { node.open_stream(&peer.0, port, nodelay, limit).await };
+            operate(py, bridge, token, opening, Stream::wrap)
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
+    fn send_datagram(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        source_port: u16,
+        port: u16,
+        data: Data,
+    ) -> Started {
+        guarded(|| {
+            let node = self.get()?;
+            let sending =
+                async move { node.send_datagram(&peer.0, source_port, port, &data.0).await };
+            operate(py, bridge, token, sending, convert::nothing)
+        })
+    }
+
+    fn listen(&self, py: Python<'_>, port: u16) -> PyResult<Listener> {
+        guarded(|| Ok(Listener::new(self.get()?.listen(port).or_raise(py)?)))
+    }
+
+    fn bind_datagrams(&self, py: Python<'_>, port: u16) -> PyResult<DatagramPort> {
+        guarded(|| Ok(DatagramPort::new(self.get()?.bind_datagrams(port).or_raise(py)?)))
+    }
+
+    /// The next message, or `None`: then `alarm` goes off when there may be one.
+    fn poll_message(&self, py: Python<'_>, alarm: &Alarm) -> PyResult<Option<MessageParts>> {
+        guarded(|| {
+            let node = self.get()?;
+            let message = alarm.poll(|cx| node.poll_message(cx))?;
+            Ok(message.transpose().or_raise(py)?.map(|message| convert::message(py, message)))
+        })
+    }
+
+    /// Whether requests have someone to answer them.
+    fn set_serving(&self, on: bool) -> PyResult<()> {
+        guarded(|| {
+            self.get()?.set_serving(on);
+            Ok(())
+        })
+    }
+
+    /// The next request, or `None`: then `alarm` goes off when there may be one.
+    fn poll_request(&self, py: Python<'_>, alarm: &Alarm) -> PyResult<Option<RequestParts>> {
+        guarded(|| {
+            let node = self.get()?;
+            let request = alarm.poll(|cx| node.poll_request(cx))?;
+            Ok(request.transpose().or_raise(py)?.map(|request| convert::request(py, request)))
+        })
+    }
+
+    fn reply(
+        &self,
+        py: Python<'_>,
+        ticket: u64,
+        kind: &str,
+        data: Data,
+        headers: Vec<(String, String)>,
+    ) -> PyResult<()> {
+        guarded(|| self.get()?.reply(ticket, Ok(payload(kind, data, headers)?)).or_raise(py))
+    }
+
+    fn reply_error(&self, py: Python<'_>, ticket: u64, reason: String) -> PyResult<()> {
+        guarded(|| self.get()?.reply(ticket, Err(reason)).or_raise(py))
+    }
+
+    /// Ends the node; when the future is done, nothing of it is left.
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            let node = self.take();
+            let closing = async move {
+                if let Some(node) = node {
+                    node.close().await;
+                }
+                Ok::<_, node::NodeError>(())
+            };
+            rare(py, closing, convert::nothing)
+        })
+    }
+}
+
+impl Drop for Node {
+    /// A node that nobody closed ends in the background.
+    fn drop(&mut self) {
+        if let (Some(node), Some(runtime)) = (self.take(), handle()) {
+            runtime.spawn(async move { node.close().await });
+        }
+    }
+}
