@@ -172,26 +172,26 @@ impl Stream {
         self.timers.set(Timer::TimeWait, now + self.config.time_wait);
         self.send.clear();
         self.board.clear();
-        self.error = error;
         self.say_closed(error);
     }
 
     /// Over at once.
     pub(super) fn end(&mut self, error: Option<StreamError>) {
-        let was_over = matches!(self.state, State::TimeWait | State::Closed);
         self.state = State::Closed;
         self.timers.stop_all();
         self.send.clear();
         self.board.clear();
         self.recv.drop_waiting();
         self.due = super::output::Due { rst: self.due.rst, ..Default::default() };
-        if !was_over {
-            self.error = error;
-            self.say_closed(error);
-        }
+        self.say_closed(error);
     }
 
+    /// Says, once, how the stream ended; what comes after that (an RST in TIME_WAIT) is no news.
     fn say_closed(&mut self, error: Option<StreamError>) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.error = error;
         if !self.released {
             self.say(StreamEvent::Readable);
         }

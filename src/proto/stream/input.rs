@@ -138,6 +138,17 @@ impl Stream {
         if self.state == State::SynReceived {
             self.state = State::Established;
         }
+        // The third packet measures the path, unless it comes so late that it is another one, or
+        // is early data, which left before our SYN-ACK arrived.
+        let took = now.saturating_duration_since(self.syn_sent_at);
+        if self.syn_acks == 1
+            && self.rtt.srtt().is_none()
+            && ack == 1
+            && segment.payload.is_empty()
+            && took < self.config.initial_rto
+        {
+            self.rtt.sample(took);
+        }
         if ack < una {
             return true;
         }
@@ -184,6 +195,7 @@ impl Stream {
             rate: delivery.newest.as_ref().map(|newest| self.board.rate_sample(now, newest)),
         });
         self.detect_losses(now);
+        self.arm_tail_probe(now);
     }
 
     /// Looks for lost segments, now and when those that may only be late are due.

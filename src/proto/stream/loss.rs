@@ -128,18 +128,18 @@ impl LossDetector {
         self.recovery_point.is_some()
     }
 
-    /// How long to wait for an acknowledgement before the tail is probed (RFC 8985 s7.2); `None`
-    /// when there is nothing to gain by it.
+    /// How long to wait for an acknowledgement before a segment is sent again to provoke one
+    /// (RFC 8985 s7.2); `None` when there is nothing to gain by it. Unlike there, it is also done
+    /// during recovery: a retransmission behind which nothing is left to send is a tail, too.
     pub(super) fn probe_timeout(
         &self,
         board: &Scoreboard,
         rtt: &RttEstimator,
         delayed_ack: Duration,
     ) -> Option<Duration> {
-        if board.is_empty()
+        if board.in_flight() == 0
             || self.probe_high.is_some()
-            || self.in_recovery()
-            || board.sacked_segments() > 0
+            || rtt.backoff() > 0
             || board.first_lost().is_some()
         {
             return None;
@@ -224,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_is_probed_once_and_not_during_recovery() {
+    fn a_tail_is_probed_once_and_not_after_a_timeout() {
         let mut flight = Flight::new(2);
         let probe = |f: &Flight| f.loss.probe_timeout(&f.board, &f.rtt, 5 * MS);
         assert_eq!(probe(&flight), Some(80 * MS));
         flight.loss.on_probe(flight.board.nxt());
         assert_eq!(probe(&flight), None);
         flight.loss.probe_high = None;
-        flight.loss.enter_recovery(flight.board.nxt());
+        flight.rtt.back_off();
         assert_eq!(probe(&flight), None);
     }
 }

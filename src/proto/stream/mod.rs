@@ -90,6 +90,8 @@ pub struct Stream {
     dialect: Option<Dialect>,
     error: Option<StreamError>,
     events: VecDeque<StreamEvent>,
+    /// Its end has been said.
+    is_over: bool,
     timers: Timers,
     stats: StreamStats,
     due: Due,
@@ -107,7 +109,11 @@ pub struct Stream {
     write_blocked: bool,
     /// FIN follows the last byte.
     finishing: bool,
+    /// SYNs sent, if we dialed.
     syn_attempts: u32,
+    /// SYN-ACKs sent, if we accepted.
+    syn_acks: u32,
+    /// When the last SYN or SYN-ACK was sent.
     syn_sent_at: Instant,
     persist_backoff: u32,
     last_sent: Instant,
@@ -166,6 +172,7 @@ impl Stream {
             dialect: None,
             error: None,
             events: VecDeque::new(),
+            is_over: false,
             timers: Timers::default(),
             stats: StreamStats::default(),
             due: Due::default(),
@@ -180,6 +187,7 @@ impl Stream {
             write_blocked: false,
             finishing: false,
             syn_attempts: 0,
+            syn_acks: 0,
             syn_sent_at: now,
             persist_backoff: 0,
             last_sent: now,

@@ -48,6 +48,8 @@ impl Stream {
             _ => {}
         }
         if std::mem::take(&mut self.due.syn_ack) {
+            self.syn_acks += 1;
+            self.syn_sent_at = now;
             if let Some(Dialect::Native(_)) = self.dialect {
                 self.config.options().encode(buf);
             }
@@ -108,8 +110,9 @@ impl Stream {
             return Some(outgoing);
         }
         if std::mem::take(&mut self.due.tail_probe) {
-            let last = self.board.last().filter(|last| !last.sacked).map(|last| last.start)?;
-            return self.retransmit(now, last, buf);
+            let last = self.board.last().filter(|last| !last.sacked);
+            let start = last.or(self.board.head())?.start;
+            return self.retransmit(now, start, buf);
         }
         None
     }

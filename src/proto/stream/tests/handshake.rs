@@ -83,6 +83,16 @@ fn the_third_packet_may_carry_any_number() {
 }
 
 #[test]
+fn the_third_packet_measures_the_path_but_early_data_does_not() {
+    let now = Instant::now();
+    let mut stream = accepted_from_go(now, config());
+    feed(&mut stream, now + MS, &Sent::new(ACK, 1, 1, 512, b"early"));
+    assert_eq!(stream.stats().srtt, None);
+    feed(&mut stream, now + 30 * MS, &Sent::new(ACK, 6, 1, 512, &[]));
+    assert_eq!(stream.stats().srtt, Some(30 * MS));
+}
+
+#[test]
 fn early_data_follows_syn_in_the_same_flight() {
     let now = Instant::now();
     let mut stream = Stream::connect(now, config());

@@ -157,11 +157,10 @@ impl Pair {
         self.pump();
         let timeouts = self.ends.iter().filter_map(Stream::poll_timeout);
         let arrival = self.link.front().map(|(at, ..)| *at);
-        let next = timeouts.chain(arrival).min().unwrap_or(end);
-        if next > end {
+        let Some(next) = timeouts.chain(arrival).min().filter(|next| *next <= end) else {
             self.now = end;
             return false;
-        }
+        };
         self.now = self.now.max(next);
         while self.link.front().is_some_and(|(at, ..)| *at <= self.now) {
             let (_, to, sent) = self.link.pop_front().unwrap();
@@ -189,7 +188,7 @@ impl Pair {
         }
         assert!(got == data);
         let took = self.now - start;
-        self.run_for(200 * MS);
+        self.run_for(100 * MS);
         took
     }
 
