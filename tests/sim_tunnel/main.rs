@@ -1,7 +1,8 @@
 //! Two tunnels over a simulated network with an attacker on it, in virtual time.
 //!
 //! Each schedule is drawn from one seed: link, who dials, restarts, rekeys, replays, forgeries.
-//! A failing seed is printed; `PILOT_SIM_SEED=<seed>` runs only that one.
+//! A failing seed is printed; `PILOT_SIM_SEED=<seed>` runs only that one, and `PILOT_SIM_TRACE=1`
+//! shows its restarts, rekeys, key exchanges and events.
 
 mod world;
 
@@ -41,7 +42,7 @@ fn worst(reports: &[Report]) -> Duration {
 
 #[test]
 fn every_schedule_ends_with_packets_flowing_both_ways() {
-    let reports = for_seeds(600, |seed| {
+    let reports = for_seeds(4000, |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         let link = Link {
             latency: MS * rng.random_range(1..80),
@@ -66,7 +67,7 @@ fn every_schedule_ends_with_packets_flowing_both_ways() {
 
 #[test]
 fn a_restart_on_a_good_link_costs_a_round_trip_and_a_timer() {
-    let reports = for_seeds(100, |seed| {
+    let reports = for_seeds(1000, |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         let link = Link { latency: MS * rng.random_range(1..80), ..Link::PERFECT };
         let plan = Plan {
@@ -91,7 +92,7 @@ fn a_restart_on_a_good_link_costs_a_round_trip_and_a_timer() {
 
 #[test]
 fn an_attacker_on_a_good_link_disturbs_nothing() {
-    for_seeds(150, |seed| {
+    for_seeds(1000, |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         let link = Link { latency: MS * rng.random_range(1..40), ..Link::PERFECT };
         let plan = Plan {
@@ -110,7 +111,7 @@ fn an_attacker_on_a_good_link_disturbs_nothing() {
 
 #[test]
 fn a_rekey_loses_nothing_and_is_no_restart() {
-    for_seeds(150, |seed| {
+    for_seeds(1000, |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         let link = Link {
             latency: MS * rng.random_range(1..60),

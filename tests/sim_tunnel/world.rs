@@ -111,6 +111,7 @@ pub(crate) struct World {
     events: BTreeMap<u64, Event>,
     next_event: u64,
     captured: Vec<(usize, Vec<u8>)>,
+    traces: bool,
     last_disturbance: Duration,
     report: Report,
 }
@@ -152,6 +153,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             captured: Vec::new(),
+            traces: std::env::var_os("PILOT_SIM_TRACE").is_some(),
             last_disturbance: Duration::ZERO,
             report: Report::default(),
         };
@@ -229,6 +231,7 @@ impl World {
                 }
             }
             Event::Restart(index) => {
+                self.trace(format_args!("host {index} restarts"));
                 let tunnel =
                     Tunnel::new(NodeId(2 - index as u32), self.config.clone(), &mut self.rng);
                 let host = &mut self.hosts[index];
@@ -241,6 +244,7 @@ impl World {
                 host.nonces.clear();
             }
             Event::Rekey(index) => {
+                self.trace(format_args!("host {index} rekeys"));
                 self.hosts[index].tunnel.rekey(now);
                 self.drain(index);
             }
@@ -307,10 +311,14 @@ impl World {
                 self.transmit(index, frame.bytes);
                 continue;
             }
-            match host.tunnel.poll_event() {
+            let event = host.tunnel.poll_event();
+            if let Some(event) = &event {
+                self.trace(format_args!("host {index}: {event:?} {:?}", self.hosts[index].tunnel));
+            }
+            match event {
                 None => break,
                 Some(TunnelEvent::NeedPeerKey) => {
-                    let life = host.life;
+                    let life = self.hosts[index].life;
                     let at = self.now + Duration::from_millis(self.rng.random_range(1..20));
                     self.schedule(at, Event::PeerKey { host: index, life });
                 }
@@ -356,6 +364,7 @@ impl World {
             let theirs = &self.hosts[1 - from].nonces;
             assert!(!theirs.contains(&nonce), "nonce used by both: {nonce:?}");
         }
+        self.trace_exchange("host", from, &bytes);
         self.captured.push((1 - from, bytes.clone()));
         let copies = 1 + u32::from(self.rng.random_bool(self.link.duplication));
         for _ in 0..copies {
@@ -411,6 +420,7 @@ impl World {
             }
             _ => (to, KeyFrame { node: peer, x25519_public: &x25519 }.encode().to_vec()),
         };
+        self.trace_exchange("attack on", to, &bytes);
         self.report.attacks += 1;
         self.deliver(to, bytes);
     }
@@ -445,13 +455,15 @@ impl World {
             let since = self.hosts.iter().filter_map(|h| h.received.values().min()).max();
             let since = since.copied().unwrap_or_default();
             let margin = self.link.latency + self.link.jitter;
-            self.report.lost_once_confirmed += peer
+            let lost = peer
                 .sent
                 .iter()
                 .filter(|(mark, at)| {
-                    **at >= since && **at + margin < end && !host.received.contains_key(mark)
+                    **at > since && **at + margin < end && !host.received.contains_key(mark)
                 })
+                .inspect(|(mark, at)| self.trace(format_args!("lost {mark:?} sent at {at:?}")))
                 .count();
+            self.report.lost_once_confirmed += lost;
         }
         self.report
     }
@@ -464,6 +476,18 @@ impl World {
         self.queue.push(Reverse((at, self.next_event)));
         self.events.insert(self.next_event, event);
         self.next_event += 1;
+    }
+
+    fn trace(&self, what: std::fmt::Arguments<'_>) {
+        if self.traces {
+            eprintln!("{:>10?} {what}", self.now);
+        }
+    }
+
+    fn trace_exchange(&self, who: &str, index: usize, bytes: &[u8]) {
+        if let Ok(TunnelFrame::Auth(frame)) = TunnelFrame::parse(bytes) {
+            self.trace(format_args!("{who} {index}: key {:02x?}", &frame.x25519_public[..4]));
+        }
     }
 
     fn timeout_of(&self, index: usize) -> Option<Duration> {

@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub(super) suspected: Instant,
     /// Sends questions under this key until something opens.
     pub(super) probe: ProbeTimer,
+    /// The peer's key is one that it had before that of the session in use.
+    pub(super) outdated: bool,
     /// We sent under it on suspicion already, see `Sessions::give_in`.
     pub(super) tried: bool,
     sealing: SealingKey,
@@ -96,6 +98,7 @@ impl Session {
             suspected: now,
             probe: ProbeTimer::default(),
             tried: false,
+            outdated: false,
             sealing: SealingKey::new(Suite::V118, &key),
             opening: OpeningKey::new(Suite::V118, &key),
             continuity: continuity(&shared),
@@ -114,9 +117,19 @@ impl Session {
     /// made its next key: it goes on, and did not restart. (A Go peer never proves it, but
     /// changes its key only by restarting.)
     pub(super) fn is_continued_by(&self, next: &Self, peer_prefix: [u8; 4]) -> bool {
-        self.own_generation == next.own_generation
-            && in_half(successor_prefix(&self.continuity, &next.peer_public), !next.upper_half)
-                == peer_prefix
+        self.successor_prefix(next) == Some(peer_prefix)
+    }
+
+    /// Whether a frame under `next` has proved that before.
+    pub(super) fn was_continued_by(&self, next: &Self) -> bool {
+        self.successor_prefix(next).is_some_and(|prefix| next.knows_prefix(prefix))
+    }
+
+    /// The peer's prefix under `next` if its key there follows on its key here.
+    fn successor_prefix(&self, next: &Self) -> Option<[u8; 4]> {
+        (self.own_generation == next.own_generation).then(|| {
+            in_half(successor_prefix(&self.continuity, &next.peer_public), !next.upper_half)
+        })
     }
 
     /// Whether the peer has sealed under this prefix here before.

@@ -34,6 +34,18 @@ pub(super) enum Learned {
     Restarted,
 }
 
+/// How a key of the peer that was just confirmed relates to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// The peer goes on with it: it is the first one, known already, or follows on another.
+    Goes,
+    /// The peer had it before; its key exchange came late.
+    Earlier,
+    /// The peer knows nothing of the others.
+    Stranger,
+}
+
+/// All sessions of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     list: Vec<Session>,
@@ -173,14 +185,20 @@ impl Sessions {
             }
             return Learned::Nothing;
         }
-        let restarted = self.is_restart(id, prefix);
+        let relation = self.relation(id, prefix);
         let Some(session) = self.get_mut(id) else { return Learned::Nothing };
         session.confirmed.get_or_insert(now);
+        session.outdated = relation == Relation::Earlier;
         let (peer_public, peer_generation) = (session.peer_public, session.peer_generation);
-        if restarted {
-            self.sending = Some(id);
-            self.remove(own, |s| s.peer_public != peer_public);
-            return Learned::Restarted;
+        match relation {
+            Relation::Goes => {}
+            // It can still say something, but nothing moves.
+            Relation::Earlier => return Learned::Nothing,
+            Relation::Stranger => {
+                self.sending = Some(id);
+                self.remove(own, |s| s.peer_public != peer_public);
+                return Learned::Restarted;
+            }
         }
         // Keys that never opened anything and are older than this one will not any more.
         let confirmed: Vec<_> = self.confirmed().map(|s| s.peer_public).collect();
@@ -234,16 +252,23 @@ impl Sessions {
     }
 
     fn confirmed(&self) -> impl Iterator<Item = &Session> {
-        self.list.iter().filter(|s| s.is_confirmed())
+        self.list.iter().filter(|s| s.is_confirmed() && !s.outdated)
     }
 
-    /// Whether the first frame under `id` shows a peer that does not know our other sessions.
-    fn is_restart(&self, id: SessionId, prefix: [u8; 4]) -> bool {
-        let Some(session) = self.get(id) else { return false };
+    /// What the first frame under `id` says about the peer that we know by other keys.
+    fn relation(&self, id: SessionId, prefix: [u8; 4]) -> Relation {
+        let Some(session) = self.get(id) else { return Relation::Goes };
         let shown: Vec<_> = self.confirmed().map(|s| s.peer_generation).collect();
-        let mut known = self.list.iter().filter(|s| shown.contains(&s.peer_generation));
-        shown.iter().max().is_some_and(|newest| session.peer_generation > *newest)
-            && !known.any(|old| old.is_continued_by(session, prefix))
+        if shown.iter().all(|newest| session.peer_generation > *newest) && !shown.is_empty() {
+            let mut known = self.list.iter().filter(|s| shown.contains(&s.peer_generation));
+            if known.clone().any(|later| session.was_continued_by(later)) {
+                return Relation::Earlier;
+            }
+            if !known.any(|old| old.is_continued_by(session, prefix)) {
+                return Relation::Stranger;
+            }
+        }
+        Relation::Goes
     }
 
     /// Sends under the newest session whose halves are both confirmed, if `id` shows that there
@@ -271,6 +296,9 @@ impl Sessions {
     fn send_under(&mut self, now: Instant, id: SessionId) {
         if let Some(old) = self.sending.and_then(|old| self.get_mut(old)) {
             old.superseded = Some(now);
+        }
+        if let Some(new) = self.get_mut(id) {
+            new.superseded = None;
         }
         self.sending = Some(id);
     }
