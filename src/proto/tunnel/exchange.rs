@@ -81,6 +81,7 @@ impl Tunnel {
         if self.peer_key.is_some_and(|known| known != key) {
             self.sessions.clear();
             self.fresh = None;
+            self.previous = None;
             self.own = OwnKey::generate(self.own.generation() + 1, &mut self.rng);
         }
         self.peer_key = Some(key);

@@ -38,8 +38,8 @@
 //!   it, so an empty replay window is no danger. A key pair of both sides whose session is over
 //!   is never derived again: if the peer's old key comes back, we make a new one of ours first.
 //! - *A peer that rekeys is not a peer that restarted*, but a PILA looks the same for both. So
-//!   the first nonce prefix under a new key is derived from the session before it
-//!   (`Session::continues`); to a 1.18 node it is as random as any. Streams survive the one and
+//!   the nonce prefix under a new key is derived from the session before it
+//!   (`Session::is_continued_by`); to a 1.18 node it is as random as any. Streams survive the one and
 //!   are failed by the other.
 //! - *One counter for all sessions of a tunnel*, so that no nonce can repeat even if a key does,
 //!   and prefixes whose first bit tells the two directions apart.
@@ -80,6 +80,9 @@ use crate::wire::tunnel::{TAG_LEN, split_sealed};
 /// Frames that one tunnel may ever seal. At a million per second that is 36,000 years.
 const MAX_COUNTER: u64 = 1 << 60;
 
+/// How long a replaced key of ours is kept.
+const PREVIOUS_FOR: Duration = Duration::from_secs(30);
+
 /// One peer's secure channel; see the module's documentation.
 pub struct Tunnel {
     peer: NodeId,
@@ -92,6 +95,9 @@ pub struct Tunnel {
     own: OwnKey,
     /// Our next key, announced, until a frame opens under it.
     fresh: Option<OwnKey>,
+    /// The key that ours replaced, and until when it is kept: a key of the peer that crossed it
+    /// needs the proof that our new one follows on it.
+    previous: Option<(OwnKey, Instant)>,
     sessions: Sessions,
     /// How many keys the peer has shown so far.
     peer_keys: u32,
@@ -118,6 +124,7 @@ impl Tunnel {
             waiting: WaitingExchanges::default(),
             own: OwnKey::generate(0, &mut rng),
             fresh: None,
+            previous: None,
             sessions: Sessions::default(),
             peer_keys: 0,
             counter: 0,
@@ -211,7 +218,7 @@ impl Tunnel {
         session.avoid_prefix(header.nonce_prefix, &mut self.rng);
         self.stats.opened += 1;
         let learned = self.sessions.opened(now, id, header.nonce_prefix, &mut self.own);
-        self.adopt_fresh_key(id.own);
+        self.adopt_fresh_key(now, id.own);
         match learned {
             Learned::Nothing => {}
             Learned::Rekeyed => self.events.push_back(TunnelEvent::Rekeyed),
@@ -239,13 +246,18 @@ impl Tunnel {
         }
         self.sessions.give_in(now);
         self.sessions.expire(now, &mut self.own);
+        self.previous.take_if(|(_, until)| *until <= now);
     }
 
     /// When [`Tunnel::handle_timeout`] wants to be called, and the frames of
     /// [`Tunnel::poll_handshake`] to be sent. Any other call may change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.announcer.poll_timeout().into_iter().chain(self.sessions.poll_timeout()).min()
+        let wipe = self.previous.as_ref().map(|(_, until)| *until);
+        [self.announcer.poll_timeout(), self.sessions.poll_timeout(), wipe]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next frame of the key exchange to send to the peer.
@@ -317,9 +329,10 @@ impl Tunnel {
     }
 
     /// Once a frame opens under our new key, it is our key.
-    fn adopt_fresh_key(&mut self, opened_under: u32) {
+    fn adopt_fresh_key(&mut self, now: Instant, opened_under: u32) {
         if let Some(fresh) = self.fresh.take_if(|fresh| fresh.generation() == opened_under) {
-            self.own = fresh;
+            let previous = std::mem::replace(&mut self.own, fresh);
+            self.previous = Some((previous, now + PREVIOUS_FOR));
             self.announcer.stop(Reason::Rekey);
         }
     }
@@ -339,14 +352,14 @@ impl Tunnel {
 
     /// Derives the session of one of our keys and one of the peer's.
     fn add_session(&mut self, now: Instant, which: WhichKey, peer: PeerKey) -> Result<(), WeakKey> {
-        let (key, continues) = match which {
-            WhichKey::Own => (&self.own, None),
+        let (key, previous) = match which {
+            WhichKey::Own => (&self.own, self.previous.as_ref().map(|(key, _)| key)),
             WhichKey::Fresh => match &self.fresh {
-                Some(fresh) => (fresh, self.sessions.newest_confirmed()),
+                Some(fresh) => (fresh, Some(&self.own)),
                 None => return Ok(()),
             },
         };
-        let session = Session::derive(now, key, peer, continues, &mut self.rng)?;
+        let session = Session::derive(now, key, peer, previous, &mut self.rng)?;
         self.sessions.add(now, session, &mut self.own);
         Ok(())
     }

@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub(super) suspected: Instant,
     /// Sends questions under this key until something opens.
     pub(super) probe: ProbeTimer,
+    /// The peer's key is one that it had before that of the session in use.
+    pub(super) outdated: bool,
     /// We sent under it on suspicion already, see `Sessions::give_in`.
     pub(super) tried: bool,
     sealing: SealingKey,
@@ -66,21 +68,23 @@ pub(super) struct Session {
 impl Session {
     /// Derives the session of a key of ours and one of the peer's.
     ///
-    /// `continues` is the session that a new key of ours follows on; the prefix then proves to
-    /// the peer that it is us, see [`Session::continues`].
+    /// `previous` is the key that ours replaces; the prefix then proves to the peer that it is
+    /// still us, see [`Session::is_continued_by`].
     pub(super) fn derive(
         now: Instant,
         own: &OwnKey,
         peer: PeerKey,
-        continues: Option<&Self>,
+        previous: Option<&OwnKey>,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, WeakKey> {
         let PeerKey { generation: peer_generation, public: peer_public } = peer;
         let shared = own.agree(&peer_public)?;
         let key = Suite::V118.key(&shared);
         let upper_half = *own.public() > peer_public;
-        let prefix = match continues {
-            Some(old) => old.successor_prefix(own.public()),
+        let prefix = match previous {
+            Some(previous) => {
+                successor_prefix(&continuity(&*previous.agree(&peer_public)?), own.public())
+            }
             None => rng.random(),
         };
         Ok(Self {
@@ -94,9 +98,10 @@ impl Session {
             suspected: now,
             probe: ProbeTimer::default(),
             tried: false,
+            outdated: false,
             sealing: SealingKey::new(Suite::V118, &key),
             opening: OpeningKey::new(Suite::V118, &key),
-            continuity: expand(&shared, b"pilot-agent continuity v1"),
+            continuity: continuity(&shared),
             prefix: in_half(prefix, upper_half),
             upper_half,
             epochs: Vec::new(),
@@ -108,11 +113,23 @@ impl Session {
         self.own_generation.saturating_add(self.peer_generation)
     }
 
-    /// Whether `peer_prefix`, seen under this session, proves that the peer still held `old` when
-    /// it made its new key: a peer that goes on, not one that restarted. (A Go peer never proves
-    /// it, but it changes its key only by restarting.)
-    pub(super) fn continues(&self, old: &Self, peer_prefix: [u8; 4]) -> bool {
-        in_half(old.successor_prefix(&self.peer_public), !self.upper_half) == peer_prefix
+    /// Whether `peer_prefix`, seen under `next`, proves that the peer held this session when it
+    /// made its next key: it goes on, and did not restart. (A Go peer never proves it, but
+    /// changes its key only by restarting.)
+    pub(super) fn is_continued_by(&self, next: &Self, peer_prefix: [u8; 4]) -> bool {
+        self.successor_prefix(next) == Some(peer_prefix)
+    }
+
+    /// Whether a frame under `next` has proved that before.
+    pub(super) fn was_continued_by(&self, next: &Self) -> bool {
+        self.successor_prefix(next).is_some_and(|prefix| next.knows_prefix(prefix))
+    }
+
+    /// The peer's prefix under `next` if its key there follows on its key here.
+    fn successor_prefix(&self, next: &Self) -> Option<[u8; 4]> {
+        (self.own_generation == next.own_generation).then(|| {
+            in_half(successor_prefix(&self.continuity, &next.peer_public), !next.upper_half)
+        })
     }
 
     /// Whether the peer has sealed under this prefix here before.
@@ -182,15 +199,6 @@ impl Session {
             }
         }
     }
-
-    fn successor_prefix(&self, new_public: &[u8; 32]) -> [u8; 4] {
-        let mut info = [0; 64];
-        let (text, key) = info.split_at_mut(32);
-        text.copy_from_slice(b"pilot-agent successor of a key..");
-        key.copy_from_slice(new_public);
-        let bytes = expand(&self.continuity, &info);
-        [bytes[0], bytes[1], bytes[2], bytes[3]]
-    }
 }
 
 impl fmt::Debug for Session {
@@ -218,4 +226,15 @@ fn in_half([first, rest @ ..]: [u8; 4], upper: bool) -> [u8; 4] {
     let first = if upper { first | 0x80 } else { first & 0x7f };
     let [a, b, c] = rest;
     [first, a, b, c]
+}
+
+/// A secret that both ends have as long as they remember the session.
+fn continuity(shared: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    expand(shared, b"pilot-agent continuity v1")
+}
+
+/// The prefix that follows on a session when one side's key is replaced by `new_public`.
+fn successor_prefix(continuity: &[u8; 32], new_public: &[u8; 32]) -> [u8; 4] {
+    let [a, b, c, d, ..] = *expand(continuity, new_public);
+    [a, b, c, d]
 }

@@ -1,14 +1,17 @@
 //! The sessions of one tunnel, and the rule that decides under which one we send.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::own_key::OwnKey;
 use super::session::{PeerKey, Session};
 use crate::wire::tunnel::SealedHeader;
 
-/// Most sessions at a time. In peace there are one or two; a key exchange that crosses another
-/// one makes four.
-const MAX_SESSIONS: usize = 8;
+/// Most keys of the peer that nothing has confirmed; anybody who recorded key exchanges of the
+/// peer can make some. The one that was named longest ago goes first.
+const MAX_CANDIDATES: usize = 4;
+/// Most sessions at a time. In peace there are one or two, and four when two rekeys cross.
+const MAX_SESSIONS: usize = 16;
 /// How long the session in use may stay silent, while it is asked, before we believe a key
 /// exchange that says that the peer has another key.
 const GIVE_IN_AFTER: Duration = Duration::from_secs(1);
@@ -31,6 +34,18 @@ pub(super) enum Learned {
     Restarted,
 }
 
+/// How a key of the peer that was just confirmed relates to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// The peer goes on with it: it is the first one, known already, or follows on another.
+    Goes,
+    /// The peer had it before; its key exchange came late.
+    Earlier,
+    /// The peer knows nothing of the others.
+    Stranger,
+}
+
+/// All sessions of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     list: Vec<Session>,
@@ -54,11 +69,9 @@ impl Sessions {
     /// Otherwise the new one is a candidate. It and the session in use are asked which of them
     /// the peer has: anybody can repeat an old key exchange, so alone it changes nothing.
     pub(super) fn add(&mut self, now: Instant, session: Session, own: &mut OwnKey) {
-        while self.list.len() >= MAX_SESSIONS {
-            self.evict(own);
-        }
         let id = session.id();
         self.list.push(session);
+        self.evict(own, id);
         if !self.is_settled() {
             self.sending = Some(id);
             return;
@@ -107,12 +120,6 @@ impl Sessions {
         keys.sort_unstable();
         keys.dedup();
         keys
-    }
-
-    /// The session that a new key of ours follows on.
-    pub(super) fn newest_confirmed(&self) -> Option<&Session> {
-        let in_use = self.sending().filter(|s| s.is_confirmed());
-        in_use.or_else(|| self.confirmed().max_by_key(|s| s.rank()))
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
@@ -178,14 +185,20 @@ impl Sessions {
             }
             return Learned::Nothing;
         }
-        let restarted = self.is_restart(id, prefix);
+        let relation = self.relation(id, prefix);
         let Some(session) = self.get_mut(id) else { return Learned::Nothing };
         session.confirmed.get_or_insert(now);
+        session.outdated = relation == Relation::Earlier;
         let (peer_public, peer_generation) = (session.peer_public, session.peer_generation);
-        if restarted {
-            self.sending = Some(id);
-            self.remove(own, |s| s.peer_public != peer_public);
-            return Learned::Restarted;
+        match relation {
+            Relation::Goes => {}
+            // It can still say something, but nothing moves.
+            Relation::Earlier => return Learned::Nothing,
+            Relation::Stranger => {
+                self.sending = Some(id);
+                self.remove(own, |s| s.peer_public != peer_public);
+                return Learned::Restarted;
+            }
         }
         // Keys that never opened anything and are older than this one will not any more.
         let confirmed: Vec<_> = self.confirmed().map(|s| s.peer_public).collect();
@@ -239,15 +252,23 @@ impl Sessions {
     }
 
     fn confirmed(&self) -> impl Iterator<Item = &Session> {
-        self.list.iter().filter(|s| s.is_confirmed())
+        self.list.iter().filter(|s| s.is_confirmed() && !s.outdated)
     }
 
-    /// Whether the first frame under `id` shows a peer that does not know our other sessions.
-    fn is_restart(&self, id: SessionId, prefix: [u8; 4]) -> bool {
-        let Some(session) = self.get(id) else { return false };
-        let newest = self.confirmed().map(|s| s.peer_generation).max();
-        newest.is_some_and(|newest| session.peer_generation > newest)
-            && !self.confirmed().any(|old| session.continues(old, prefix))
+    /// What the first frame under `id` says about the peer that we know by other keys.
+    fn relation(&self, id: SessionId, prefix: [u8; 4]) -> Relation {
+        let Some(session) = self.get(id) else { return Relation::Goes };
+        let shown: Vec<_> = self.confirmed().map(|s| s.peer_generation).collect();
+        if shown.iter().all(|newest| session.peer_generation > *newest) && !shown.is_empty() {
+            let mut known = self.list.iter().filter(|s| shown.contains(&s.peer_generation));
+            if known.clone().any(|later| session.was_continued_by(later)) {
+                return Relation::Earlier;
+            }
+            if !known.any(|old| old.is_continued_by(session, prefix)) {
+                return Relation::Stranger;
+            }
+        }
+        Relation::Goes
     }
 
     /// Sends under the newest session whose halves are both confirmed, if `id` shows that there
@@ -276,6 +297,9 @@ impl Sessions {
         if let Some(old) = self.sending.and_then(|old| self.get_mut(old)) {
             old.superseded = Some(now);
         }
+        if let Some(new) = self.get_mut(id) {
+            new.superseded = None;
+        }
         self.sending = Some(id);
     }
 
@@ -297,11 +321,31 @@ impl Sessions {
         candidates.max_by_key(|s| (s.is_confirmed(), s.rank())).map(Session::id)
     }
 
-    fn evict(&mut self, own: &mut OwnKey) {
-        let sending = self.sending;
-        let others = self.list.iter().filter(|s| Some(s.id()) != sending);
-        let oldest = others.min_by_key(|s| (s.is_confirmed(), s.expires())).map(Session::id);
-        self.remove(own, |s| Some(s.id()) == oldest);
+    /// Makes room, but not at the cost of `added` or of the session in use.
+    fn evict(&mut self, own: &mut OwnKey, added: SessionId) {
+        let kept = [Some(added.peer), self.sending.map(|id| id.peer)];
+        let shown: Vec<_> = self.confirmed().map(|s| s.peer_generation).collect();
+        let is_candidate = |s: &Session| {
+            !shown.contains(&s.peer_generation) && !kept.contains(&Some(s.peer_generation))
+        };
+        let mut last_named = BTreeMap::new();
+        for session in self.list.iter().filter(|s| is_candidate(s)) {
+            let last = last_named.entry(session.peer_generation).or_insert(session.named);
+            *last = session.named.max(*last);
+        }
+        let mut oldest_first: Vec<_> =
+            last_named.into_iter().map(|(peer, at)| (at, peer)).collect();
+        oldest_first.sort_unstable();
+        let surplus = oldest_first.len().saturating_sub(MAX_CANDIDATES);
+        for (_, peer) in oldest_first.into_iter().take(surplus) {
+            self.remove(own, |s| s.peer_generation == peer);
+        }
+        while self.list.len() > MAX_SESSIONS {
+            let kept = [Some(added), self.sending];
+            let others = self.list.iter().filter(|s| !kept.contains(&Some(s.id())));
+            let oldest = others.min_by_key(|s| s.expires()).map(Session::id);
+            self.remove(own, |s| Some(s.id()) == oldest);
+        }
     }
 
     /// Removes sessions; those that opened frames can never be derived again.
