@@ -179,7 +179,7 @@ async fn the_address_stays_and_a_conversation_survives_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_ends_what_waits() {
     let network = Network::new().await;
-    let (a, b) = (network.node("a").await, network.node("b").await);
+    let (a, _b) = (network.node("a").await, network.node("b").await);
     let listener = a.listen(5_002).unwrap();
     let stream = a.open_stream(&peer("b"), 7, true, LIMIT).await.unwrap();
     let waits = async {

@@ -122,15 +122,15 @@ impl Membership {
         let request = Request::SetHostname { node_id: node, hostname, signature: None };
         match self.registry.call(self.sign(request)).await {
             Ok(_) => Ok(()),
-            Err(RegistryError::Refused { code, text, .. })
-                if matches!(code, ErrorCode::HostnameTaken | ErrorCode::Other) =>
-            {
-                Err(NodeError::HostnameTaken(format!(
-                    "hostname {name:?} was not granted by the rendezvous at {}: {text}; choose \
-                     another, or stop the node that has it",
-                    self.registry.addr()
-                )))
-            }
+            Err(RegistryError::Refused {
+                code: ErrorCode::HostnameTaken | ErrorCode::Other,
+                text,
+                ..
+            }) => Err(NodeError::HostnameTaken(format!(
+                "hostname {name:?} was not granted by the rendezvous at {}: {text}; choose \
+                 another, or stop the node that has it",
+                self.registry.addr()
+            ))),
             Err(error) => Err(self.explain(error)),
         }
     }

@@ -80,12 +80,10 @@ impl PathSet {
     /// Which way to send now; `None` when no way is known.
     #[must_use]
     pub fn route(&self, has_relay: bool) -> Option<Via> {
+        let relayed = self.relay_only || self.on_relay && has_relay;
         match self.direct {
-            Some(direct) if !self.relay_only && !(self.on_relay && has_relay) => {
-                Some(Via::Direct(direct))
-            }
-            _ if has_relay => Some(Via::Relay),
-            _ => None,
+            Some(direct) if !relayed => Some(Via::Direct(direct)),
+            _ => has_relay.then_some(Via::Relay),
         }
     }
 

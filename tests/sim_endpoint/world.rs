@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,8 @@ impl Link {
 struct Everybody;
 
 impl Roster for Everybody {
-    fn registered_ip(&self, node: NodeId) -> Option<IpAddr> {
-        Some(host_ip(u8::try_from(node.0 >> 20).ok()?))
+    fn registered(&self, node: NodeId) -> Option<SocketAddr> {
+        Some(host_addr(u8::try_from(node.0 >> 20).ok()?))
     }
 
     fn may_punch(&self, _requester: NodeId, _target: NodeId) -> bool {
@@ -80,8 +80,8 @@ impl Host {
     }
 }
 
-fn host_ip(last: u8) -> IpAddr {
-    IpAddr::from([198, 51, 100, last])
+fn host_addr(last: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, last], 4_000))
 }
 
 struct Flying {
@@ -135,7 +135,7 @@ impl World {
     pub fn add_host(&mut self) -> usize {
         let index = self.hosts.len();
         let last = u8::try_from(index + 1).unwrap();
-        let addr = SocketAddr::new(host_ip(last), 4_000);
+        let addr = host_addr(last);
         let identity = Arc::new(Identity::generate(&mut self.rng));
         let node = NodeId(u32::from(last) << 20 | 7);
         let host = self.boot(addr, node, identity);

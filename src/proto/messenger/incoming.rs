@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::history::Answer;
 use super::{Content, InboxMessage, InboxRequest, Messenger, Outcome};
 use crate::proto::endpoint::{Endpoint, StreamId};
@@ -12,6 +14,9 @@ use crate::wire::frames::message::{
 
 /// Requests that may wait to be answered; more are told that we are busy.
 const MAX_UNANSWERED: usize = 65_536;
+
+/// Payloads below this size are copied out of the chunk they arrived in.
+const COPIED_BELOW: usize = 4 << 10;
 
 /// A request that the application has, or will get.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ impl Messenger {
                 let history = &mut self.peers.entry(from.node).or_default().history;
                 if history.epoch(epoch).note(id) {
                     let content = content(frame);
-                    self.inbox_bytes += content.data.len();
+                    self.inbox_bytes += content.cost();
                     self.messages.push_back(InboxMessage { from, id, content });
                 }
                 self.send_on_lane(now, endpoint, lane, &MessageFrame::ack(id));
@@ -100,7 +105,7 @@ impl Messenger {
         history.set_pending(id, ticket);
         self.unanswered.insert(ticket, PendingRequest { from, epoch, id, lane });
         let content = content(frame);
-        self.inbox_bytes += content.data.len();
+        self.inbox_bytes += content.cost();
         self.requests.push_back((now, InboxRequest { ticket, from, content }));
         if !self.is_serving {
             self.wake_at(now + self.config.handler_grace);
@@ -154,7 +159,7 @@ impl Messenger {
         if let Some(at) = self.requests.iter().position(|(_, r)| r.ticket == ticket)
             && let Some((_, request)) = self.requests.remove(at)
         {
-            self.consumed(now, endpoint, request.content.data.len());
+            self.consumed(now, endpoint, request.content.cost());
         }
     }
 
@@ -191,7 +196,7 @@ impl Messenger {
                 return;
             }
             let Some((_, request)) = self.requests.pop_front() else { return };
-            self.consumed(now, endpoint, request.content.data.len());
+            self.consumed(now, endpoint, request.content.cost());
             let id = self.unanswered.get(&request.ticket).map_or(0, |pending| pending.id);
             let text = "this node has no request handler";
             let error = MessageFrame::error(id, ErrorCode::NoHandler, text);
@@ -213,5 +218,8 @@ impl Messenger {
 fn content(frame: MessageFrame) -> Content {
     let kind: PayloadKind = frame.payload_kind();
     let headers: Headers = frame.headers;
-    Content { kind, headers, data: frame.payload }
+    // A small payload must not keep the whole chunk alive that it arrived in.
+    let is_small = frame.payload.len() < COPIED_BELOW;
+    let data = if is_small { Bytes::copy_from_slice(&frame.payload) } else { frame.payload };
+    Content { kind, headers, data }
 }

@@ -22,7 +22,7 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -78,6 +78,14 @@ pub struct Content {
     pub headers: Headers,
     /// The bytes.
     pub data: Bytes,
+}
+
+impl Content {
+    /// What it takes of the inbox: also an empty one costs something.
+    fn cost(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        OVERHEAD + self.headers.as_bytes().len() + self.data.len()
+    }
 }
 
 /// A message in the inbox.
@@ -138,6 +146,10 @@ struct PeerState {
     shared: Option<StreamId>,
     own_lanes: Vec<StreamId>,
     history: History,
+    /// Ids that are not answered yet, those held back included.
+    open_ids: BTreeSet<u64>,
+    /// Numbers of what may not go out yet: the receiver's memory of ids is bounded.
+    held: VecDeque<u64>,
 }
 
 /// See the [module](self).
@@ -205,7 +217,7 @@ impl Messenger {
     /// Takes the next message.
     pub fn take_message(&mut self, now: Instant, endpoint: &mut Endpoint) -> Option<InboxMessage> {
         let message = self.messages.pop_front()?;
-        self.consumed(now, endpoint, message.content.data.len());
+        self.consumed(now, endpoint, message.content.cost());
         Some(message)
     }
 
@@ -215,7 +227,7 @@ impl Messenger {
             return None;
         }
         let (_, request) = self.requests.pop_front()?;
-        self.consumed(now, endpoint, request.content.data.len());
+        self.consumed(now, endpoint, request.content.cost());
         Some(request)
     }
 
@@ -264,6 +276,7 @@ impl Messenger {
                 self.drop_lane(now, endpoint, id, why);
             }
         }
+        self.release_held(now, endpoint);
         true
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Content, Messenger, Outcome, Ticket};
+use super::{Content, Messenger, Outcome, PeerState, Ticket};
 use crate::proto::endpoint::{Endpoint, StreamId};
 use crate::proto::stream::StreamError;
 use crate::wire::Addr;
@@ -11,6 +11,15 @@ use crate::wire::frames::message::{MessageFrame, MessageKind};
 /// Pause before a frame goes out again whose lane broke repeatedly; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How far a sender runs ahead of its oldest unanswered id; the receiver remembers twice as many.
+const MAX_AHEAD: u64 = 8_192;
+
+impl PeerState {
+    fn may_send(&self, id: u64) -> bool {
+        self.open_ids.first().is_none_or(|oldest| id < oldest + MAX_AHEAD)
+    }
+}
 
 /// A message or request on its way.
 #[derive(Debug)]
@@ -53,6 +62,7 @@ impl Messenger {
     /// withdrawn.
     pub fn cancel(&mut self, now: Instant, endpoint: &mut Endpoint, number: u64) {
         let Some(outgoing) = self.forget(number) else { return };
+        self.release_held(now, endpoint);
         if outgoing.frame.kind == MessageKind::Request
             && let Some(lane) = outgoing.lane
         {
@@ -81,8 +91,31 @@ impl Messenger {
         self.by_id.insert((to.node, id), number);
         let outgoing = Outgoing { to, frame, lane: None, attempts: 0, retry_at: None };
         self.outgoing.insert(number, outgoing);
-        self.transmit(now, endpoint, number);
+        peer.open_ids.insert(id);
+        if peer.held.is_empty() && peer.may_send(id) {
+            self.transmit(now, endpoint, number);
+        } else {
+            peer.held.push_back(number);
+        }
         Ticket { number, id }
+    }
+
+    /// Sends what was held back, as far as the receivers can remember it now.
+    pub(super) fn release_held(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        let mut released = Vec::new();
+        for peer in self.peers.values_mut().filter(|peer| !peer.held.is_empty()) {
+            while let Some(&number) = peer.held.front() {
+                match self.outgoing.get(&number).map(|outgoing| outgoing.frame.id) {
+                    Some(id) if !peer.may_send(id) => break,
+                    Some(_) => released.push(number),
+                    None => {}
+                }
+                peer.held.pop_front();
+            }
+        }
+        for number in released {
+            self.transmit(now, endpoint, number);
+        }
     }
 
     /// Puts a frame on a lane.
@@ -122,6 +155,9 @@ impl Messenger {
         let key = (outgoing.to.node, outgoing.frame.id);
         if self.by_id.get(&key) == Some(&number) {
             self.by_id.remove(&key);
+            if let Some(peer) = self.peers.get_mut(&key.0) {
+                peer.open_ids.remove(&key.1);
+            }
         }
         if let Some(lane) = outgoing.lane.and_then(|lane| self.lanes.get_mut(&lane)) {
             lane.in_flight = lane.in_flight.saturating_sub(1);
