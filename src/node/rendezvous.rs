@@ -78,7 +78,9 @@ impl FromStr for RendezvousSpec {
         }
         let is_endpoint = |text: &str| {
             text.rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+                !host.is_empty()
+                    && !host.contains('=')
+                    && port.parse::<u16>().is_ok_and(|port| port != 0)
             })
         };
         let (registry, beacon) = match text.split_once(',') {

@@ -20,17 +20,17 @@ use rand::{Rng, RngExt, SeedableRng};
 
 /// What a link does to datagrams; probabilities from 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Link {
-    pub latency: Duration,
-    pub jitter: Duration,
-    pub loss: f64,
-    pub duplicate: f64,
-    pub corrupt: f64,
+pub(crate) struct Link {
+    pub(crate) latency: Duration,
+    pub(crate) jitter: Duration,
+    pub(crate) loss: f64,
+    pub(crate) duplicate: f64,
+    pub(crate) corrupt: f64,
 }
 
 impl Link {
     /// Anything from a clean LAN to a miserable radio link.
-    pub fn random(rng: &mut StdRng) -> Self {
+    pub(crate) fn random(rng: &mut StdRng) -> Self {
         let bad = rng.random_bool(0.7);
         let share =
             |rng: &mut StdRng, most: f64| if bad { rng.random_range(0.0..most) } else { 0.0 };
@@ -57,22 +57,22 @@ impl Roster for Everybody {
     }
 }
 
-pub struct Host {
-    pub addr: SocketAddr,
-    pub node: NodeId,
-    pub endpoint: Endpoint,
-    pub messenger: Messenger,
-    pub identity: Arc<Identity>,
-    pub events: Vec<EndpointEvent>,
-    pub outcomes: HashMap<u64, Outcome>,
+pub(crate) struct Host {
+    pub(crate) addr: SocketAddr,
+    pub(crate) node: NodeId,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) messenger: Messenger,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) events: Vec<EndpointEvent>,
+    pub(crate) outcomes: HashMap<u64, Outcome>,
 }
 
 impl Host {
-    pub fn here(&self) -> Addr {
+    pub(crate) fn here(&self) -> Addr {
         Addr::global(self.node)
     }
 
-    pub fn closed(&self, id: StreamId) -> Option<Option<StreamError>> {
+    pub(crate) fn closed(&self, id: StreamId) -> Option<Option<StreamError>> {
         self.events.iter().find_map(|event| match event {
             EndpointEvent::Stream(of, StreamEvent::Closed(why)) if *of == id => Some(*why),
             _ => None,
@@ -90,16 +90,16 @@ struct Flying {
     data: Vec<u8>,
 }
 
-pub struct World {
-    pub now: Instant,
+pub(crate) struct World {
+    pub(crate) now: Instant,
     start: Instant,
-    pub rng: StdRng,
-    pub hosts: Vec<Host>,
-    pub link: Link,
+    pub(crate) rng: StdRng,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) link: Link,
     /// Pairs of addresses between which nothing passes.
-    pub blocked: HashSet<(SocketAddr, SocketAddr)>,
-    pub datagrams: u64,
-    pub direct: u64,
+    pub(crate) blocked: HashSet<(SocketAddr, SocketAddr)>,
+    pub(crate) datagrams: u64,
+    pub(crate) direct: u64,
     beacon: Beacon,
     beacon_addr: SocketAddr,
     flying: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -108,7 +108,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, link: Link) -> Self {
+    pub(crate) fn new(seed: u64, link: Link) -> Self {
         let start = Instant::now();
         Self {
             now: start,
@@ -127,12 +127,12 @@ impl World {
         }
     }
 
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.now - self.start
     }
 
     /// Adds a host and returns its index, which is also how others know it.
-    pub fn add_host(&mut self) -> usize {
+    pub(crate) fn add_host(&mut self) -> usize {
         let index = self.hosts.len();
         let last = u8::try_from(index + 1).unwrap();
         let addr = host_addr(last);
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// The same host with a new process: state and keys are gone, identity and address stay.
-    pub fn restart(&mut self, index: usize) {
+    pub(crate) fn restart(&mut self, index: usize) {
         let Host { addr, node, identity, .. } = &self.hosts[index];
         let host = self.boot(*addr, *node, identity.clone());
         self.hosts[index] = host;
@@ -164,13 +164,13 @@ impl World {
         Host { addr, node, endpoint, messenger, identity, events, outcomes }
     }
 
-    pub fn block(&mut self, a: usize, b: usize) {
+    pub(crate) fn block(&mut self, a: usize, b: usize) {
         let (a, b) = (self.hosts[a].addr, self.hosts[b].addr);
         self.blocked.extend([(a, b), (b, a)]);
     }
 
     /// What the registry would say of a host.
-    pub fn record(&self, of: usize) -> (NodeId, PeerRecord) {
+    pub(crate) fn record(&self, of: usize) -> (NodeId, PeerRecord) {
         let host = &self.hosts[of];
         let record = PeerRecord {
             public_key: host.identity.public_key(),
@@ -182,14 +182,14 @@ impl World {
     }
 
     /// Makes `at` know `of`.
-    pub fn introduce(&mut self, at: usize, of: usize) {
+    pub(crate) fn introduce(&mut self, at: usize, of: usize) {
         let (node, record) = self.record(of);
         let now = self.now;
         self.hosts[at].endpoint.set_peer(now, node, &record);
     }
 
     /// Does something at a host, and everything that follows from it.
-    pub fn at<T>(&mut self, index: usize, verb: impl FnOnce(&mut Host, Instant) -> T) -> T {
+    pub(crate) fn at<T>(&mut self, index: usize, verb: impl FnOnce(&mut Host, Instant) -> T) -> T {
         let now = self.now;
         let result = verb(&mut self.hosts[index], now);
         self.pump(index);
@@ -197,7 +197,11 @@ impl World {
     }
 
     /// Runs until `done`, for at most `limit` of virtual time; `false` if it did not come to that.
-    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+    pub(crate) fn run_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> bool {
         let end = self.now + limit;
         for index in 0..self.hosts.len() {
             self.pump(index);
@@ -212,7 +216,7 @@ impl World {
         }
     }
 
-    pub fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         self.run_until(time, |_| false);
     }
 
@@ -319,7 +323,7 @@ impl World {
     }
 
     /// Puts a datagram on its way, or not.
-    pub fn launch(&mut self, from: SocketAddr, to: SocketAddr, mut data: Vec<u8>) {
+    pub(crate) fn launch(&mut self, from: SocketAddr, to: SocketAddr, mut data: Vec<u8>) {
         let link = self.link;
         if self.blocked.contains(&(from, to)) || self.rng.random_bool(link.loss) {
             return;
