@@ -46,7 +46,7 @@ impl Stream {
             self.on_data(now, segment.seq, data);
         } else if sack.is_none()
             && !segment.flags.contains(Flags::FIN)
-            && self.local_window.was_zero_and_opened(&self.recv)
+            && self.local_window.answers_probe(&self.recv)
         {
             // A probe. Answered only if the answer is news, or two peers would do so for ever.
             self.due.ack = true;
@@ -274,6 +274,7 @@ impl Stream {
         match self.recv.insert(start, data) {
             Inserted::InOrder => {
                 self.stats.bytes_received += self.recv.rcv_nxt() - before;
+                self.local_window.on_data();
                 if !self.released {
                     self.say(StreamEvent::Readable);
                 }

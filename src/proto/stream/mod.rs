@@ -404,7 +404,6 @@ impl Stream {
     pub fn stats(&self) -> StreamStats {
         StreamStats {
             state: self.state,
-            bytes_acked: self.send.una() - 1,
             srtt: self.rtt.srtt(),
             min_rtt: self.rtt.min_rtt(),
             rto: self.rtt.rto(),

@@ -106,13 +106,15 @@ pub(super) struct LocalWindow {
     edge: u64,
     /// The last field sent, 0 if it announced nothing.
     last: u16,
+    /// Toward a Go node: that the window has opened was said, and no data has come since.
+    reopened: bool,
 }
 
 impl LocalWindow {
     pub(super) fn new(config: &StreamConfig) -> Self {
         let max_segments = config.go_window_segments().min(GO_WINDOW_SEGMENTS);
         let edge = 1 + u64::from(max_segments) * GO_UNIT_BYTES as u64;
-        Self { shift: None, max_segments, edge, last: max_segments }
+        Self { shift: None, max_segments, edge, last: max_segments, reopened: false }
     }
 
     /// The field of our SYN and SYN-ACK.
@@ -128,7 +130,11 @@ impl LocalWindow {
     /// The field of the next segment.
     pub(super) fn announce(&mut self, recv: &Assembler) -> u16 {
         self.last = match self.shift {
-            None => self.segments(recv),
+            None => {
+                let segments = self.segments(recv);
+                self.reopened = segments > 0 && (self.reopened || self.last == 0);
+                segments
+            }
             Some(shift) => {
                 let limit = recv.limit_edge();
                 if limit >= self.edge + MIN_GROWTH {
@@ -153,13 +159,20 @@ impl LocalWindow {
         last < whole.div_ceil(4) && now > whole / 2 || self.last == 0 && now >= whole.div_ceil(4)
     }
 
-    /// Whether the last field sent said that there is no room, while there is some.
-    pub(super) fn was_zero_and_opened(&self, recv: &Assembler) -> bool {
-        self.last == 0
-            && match self.shift {
-                None => self.segments(recv) > 0,
-                Some(_) => recv.limit_edge() >= self.edge + MIN_GROWTH,
-            }
+    /// Data has come: the peer knows that it may send.
+    pub(super) fn on_data(&mut self) {
+        self.reopened = false;
+    }
+
+    /// Whether an empty segment, which may be a probe, deserves an answer: the last field sent
+    /// said that there is no room, while there is some. A Go node, which probes in no other way,
+    /// is told again until data comes, since that it was told may have been lost. Between our
+    /// nodes, which probe with data, this would never end.
+    pub(super) fn answers_probe(&self, recv: &Assembler) -> bool {
+        match self.shift {
+            None => self.reopened || self.last == 0 && self.segments(recv) > 0,
+            Some(_) => self.last == 0 && recv.limit_edge() >= self.edge + MIN_GROWTH,
+        }
     }
 
     fn segments(&self, recv: &Assembler) -> u16 {
