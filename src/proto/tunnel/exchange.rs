@@ -157,12 +157,12 @@ impl Tunnel {
 
     /// It claims the right identity.
     fn handle_own_exchange(&mut self, now: Instant, it: &Exchange) -> Result<(), TunnelError> {
-        let lacking = self.lacking_sessions(&it.x25519_public);
-        if lacking.is_empty() {
+        let public = &it.x25519_public;
+        if self.is_known(public) {
             // We verified this key before; a false signature now can do no more than a copy.
-            let known = self.sessions.with(&it.x25519_public, self.own.generation());
+            let known = self.sessions.with(public, self.own.generation());
             let last_opened = known.filter_map(|s| s.opened).max();
-            self.sessions.named(now, &it.x25519_public);
+            self.sessions.named(now, public);
             self.announcer.answer_known_key(now, last_opened);
             return Ok(());
         }
@@ -172,24 +172,40 @@ impl Tunnel {
         if !it.is_signed(self.peer) {
             return Err(TunnelError::BadSignature);
         }
-        self.handle_new_key(now, it.x25519_public)
+        self.handle_new_key(now, *public)
     }
 
-    /// The peer has a key with which we have no session, or not with both keys of ours.
+    /// Whether the peer's key has all the sessions that it may have.
+    fn is_known(&self, public: &[u8; 32]) -> bool {
+        match &self.fresh {
+            Some(fresh) => self.sessions.with(public, fresh.generation()).next().is_some(),
+            None => self.sessions.with(public, self.own.generation()).next().is_some(),
+        }
+    }
+
+    /// The peer has a key with which we have no session, or not with our fresh one.
+    ///
+    /// Once a frame has opened, such a key only gets a session with a fresh key of ours: what
+    /// opens there was sealed after we made it, by a peer that lives now. (Without that, frames
+    /// of a former life of the peer, held back by somebody, could pass for a restart.) If we
+    /// made one too recently, our present key has to do.
     fn handle_new_key(&mut self, now: Instant, public: [u8; 32]) -> Result<(), TunnelError> {
-        if self.own.is_retired(&public) && self.fresh.is_none() {
-            // The session of these two keys is over; whatever opens must be newer than that.
-            if !self.rekeys.allow(now) {
-                return Err(TunnelError::RateLimited);
-            }
+        let is_first = !self.sessions.has_confirmed();
+        if !is_first && self.fresh.is_none() && self.rekeys.allow(now) {
             self.begin_rekey(now);
+        }
+        let with_own = is_first || self.fresh.is_none();
+        if with_own && self.own.is_retired(&public) {
+            return Err(TunnelError::RateLimited);
         }
         let was_ready = self.is_ready();
         let known = self.sessions.with(&public, 0).map(|s| s.peer_generation).next();
-        let generation = known.unwrap_or(self.peer_keys);
-        for which in self.lacking_sessions(&public) {
-            self.add_session(now, which, PeerKey { generation, public })
-                .map_err(|WeakKey| TunnelError::WeakKey)?;
+        let peer = PeerKey { generation: known.unwrap_or(self.peer_keys), public };
+        for (which, wanted) in [(WhichKey::Own, with_own), (WhichKey::Fresh, self.fresh.is_some())]
+        {
+            if wanted {
+                self.add_session(now, which, peer).map_err(|WeakKey| TunnelError::WeakKey)?;
+            }
         }
         if known.is_none() {
             self.peer_keys += 1;
@@ -200,28 +216,6 @@ impl Tunnel {
             self.events.push_back(TunnelEvent::Established);
         }
         Ok(())
-    }
-
-    /// Which of our keys have no session with this one of the peer's, though they may.
-    fn lacking_sessions(&self, public: &[u8; 32]) -> Vec<WhichKey> {
-        let lacks = |key: &OwnKey| {
-            self.sessions.with(public, 0).all(|s| s.own_generation != key.generation())
-        };
-        let mut lacking = Vec::new();
-        if self.own.is_retired(public) {
-            // Never again with that one. Without a fresh key there is none, but there will be.
-            if self.fresh.as_ref().is_none_or(lacks) {
-                lacking.push(WhichKey::Fresh);
-            }
-            return lacking;
-        }
-        if lacks(&self.own) {
-            lacking.push(WhichKey::Own);
-        }
-        if self.fresh.as_ref().is_some_and(lacks) {
-            lacking.push(WhichKey::Fresh);
-        }
-        lacking
     }
 
     /// It claims another identity. Kept, in case the registry says that this is the peer's now.

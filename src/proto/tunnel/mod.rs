@@ -72,7 +72,7 @@ use self::announce::{Announcer, Expired, RateLimit, Reason};
 use self::exchange::WaitingExchanges;
 use self::own_key::OwnKey;
 use self::session::{PeerKey, Refused, Session};
-use self::sessions::{Learned, Sessions};
+use self::sessions::{Learned, SessionId, Sessions};
 use crate::crypto::WeakKey;
 use crate::wire::NodeId;
 use crate::wire::tunnel::{TAG_LEN, split_sealed};
@@ -359,6 +359,9 @@ impl Tunnel {
                 None => return Ok(()),
             },
         };
+        if self.sessions.get(SessionId { own: key.generation(), peer: peer.generation }).is_some() {
+            return Ok(());
+        }
         let session = Session::derive(now, key, peer, previous, &mut self.rng)?;
         self.sessions.add(now, session, &mut self.own);
         Ok(())

@@ -100,6 +100,11 @@ impl Sessions {
         self.sending().is_some_and(Session::is_confirmed)
     }
 
+    /// Whether any frame has opened.
+    pub(super) fn has_confirmed(&self) -> bool {
+        self.list.iter().any(Session::is_confirmed)
+    }
+
     /// The sessions with one key of the peer, under our key `own_generation` or a later one.
     pub(super) fn with<'a>(
         &'a self,
@@ -189,14 +194,15 @@ impl Sessions {
         let Some(session) = self.get_mut(id) else { return Learned::Nothing };
         session.confirmed.get_or_insert(now);
         session.outdated = relation == Relation::Earlier;
-        let (peer_public, peer_generation) = (session.peer_public, session.peer_generation);
+        let peer_generation = session.peer_generation;
         match relation {
             Relation::Goes => {}
             // It can still say something, but nothing moves.
             Relation::Earlier => return Learned::Nothing,
             Relation::Stranger => {
-                self.sending = Some(id);
-                self.remove(own, |s| s.peer_public != peer_public);
+                self.send_under(now, id);
+                // Later keys stay: they may be the next ones of the same peer.
+                self.remove(own, |s| s.peer_generation < peer_generation);
                 return Learned::Restarted;
             }
         }
