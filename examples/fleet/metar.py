@@ -154,7 +154,7 @@ def _one_group(report: Report, groups: _Groups) -> None:
     group = groups.take()
     if re.fullmatch(r"\d{1,2}", group):
         # "1 1/4SM": a whole number of miles stands apart from the fraction that follows it.
-        fraction = groups.take_if(re.compile(r"\d/\d{1,2}SM").fullmatch)
+        fraction = groups.take_if(re.compile(r"\d/[1-9]\d?SM").fullmatch)
         group = f"{group} {fraction}" if fraction else group
     if group == "WS":
         where = [groups.take(), *filter(None, [groups.take_if("RWY".__eq__)])] if groups else []
