@@ -68,9 +68,44 @@ pub(super) struct DatagramQueue {
 /// Messages that came by data exchange, and who waits for messages and requests of any kind.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    pub(super) foreign: VecDeque<Message>,
+    foreign: VecDeque<Message>,
+    foreign_bytes: usize,
     pub(super) message: Vec<Waker>,
     pub(super) request: Vec<Waker>,
+    /// Who waits for room among the messages of data exchange.
+    pub(super) room: Vec<Waker>,
+    /// A message was taken since the last look at `room`.
+    has_room: bool,
+}
+
+impl Inbox {
+    /// Takes a message of data exchange out of `message`; `false` if that would exceed `limit`
+    /// bytes. One message always fits.
+    pub(super) fn offer(&mut self, message: &mut Option<Message>, limit: usize) -> bool {
+        let Some(offered) = message.take() else { return true };
+        let total = self.foreign_bytes.saturating_add(cost(&offered));
+        if total > limit && !self.foreign.is_empty() {
+            *message = Some(offered);
+            return false;
+        }
+        self.foreign_bytes = total;
+        self.foreign.push_back(offered);
+        true
+    }
+
+    /// The next message of data exchange.
+    pub(super) fn take_foreign(&mut self) -> Option<Message> {
+        let message = self.foreign.pop_front()?;
+        self.foreign_bytes -= cost(&message);
+        self.has_room = true;
+        Some(message)
+    }
+}
+
+/// What a message counts against the limit of the inbox: its bytes and what surrounds them.
+fn cost(message: &Message) -> usize {
+    let headers = message.payload.headers.iter().map(|(key, value)| key.len() + value.len());
+    message.payload.data.len() + headers.sum::<usize>() + 512
 }
 
 /// What must happen after the lock is released.
@@ -187,6 +222,9 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        if std::mem::take(&mut self.inbox.has_room) {
+            effects.wake.append(&mut self.inbox.room);
+        }
     }
 
     fn on_event(&mut self, now: Instant, event: EndpointEvent, effects: &mut Effects) {
@@ -262,6 +300,7 @@ impl Core {
         }
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
+        effects.wake.append(&mut self.inbox.room);
         self.pings.clear();
         self.outcomes.clear();
         self.messenger.close();

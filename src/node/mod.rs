@@ -269,7 +269,7 @@ impl Node {
             if core.is_closed {
                 return Err(NodeError::Closed);
             }
-            if let Some(foreign) = core.inbox.foreign.pop_front() {
+            if let Some(foreign) = core.inbox.take_foreign() {
                 return Ok(Some(Err(foreign)));
             }
             Ok(core.messenger.take_message(now, &mut core.endpoint).map(Ok))

@@ -2,7 +2,10 @@
 
 pub(super) mod data;
 mod echo;
+mod file_name;
+mod file_store;
 mod inbox;
+mod sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
