@@ -131,11 +131,11 @@ mod tests {
     fn an_error_says_what_why_and_what_to_do() {
         let error = FileError {
             action: "write",
-            path: "/home/ada/.pilot/known_peers.json".into(),
+            path: "/srv/ada/.pilot/known_peers.json".into(),
             source: ErrorKind::StorageFull.into(),
         };
         let text = error.to_string();
-        assert!(text.contains("cannot write /home/ada/.pilot/known_peers.json"), "{text}");
+        assert!(text.contains("cannot write /srv/ada/.pilot/known_peers.json"), "{text}");
         assert!(text.contains("no storage space") && text.contains("free some space"), "{text}");
     }
 
