@@ -88,10 +88,12 @@ fn for_each_seed(first: u64, count: u64, play: impl Fn(u64) -> bool) -> u64 {
     let mut failures = 0;
     for seed in seeds {
         let announce = Announce(seed);
-        failures += u64::from(!play(seed));
+        if !play(seed) {
+            println!("seed {seed} ended with an error");
+            failures += 1;
+        }
         drop(announce);
     }
-    println!("{failures} schedules ended with an error");
     failures
 }
 
@@ -185,7 +187,8 @@ fn check(pair: &Pair) -> bool {
     let complete = pair.sides.iter().all(|side| match side {
         Side::Ours(end) => end.is_complete(),
         Side::Go(peer) => peer.is_complete(),
-        Side::Listening(..) => false,
+        // A dialer that has nothing to say may close before anybody hears of it.
+        Side::Listening(_, plan) => plan.to_write + plan.to_read == 0,
     });
     if complete {
         return true;
