@@ -149,7 +149,8 @@ fn check(module: &str, tokens: &[Token]) -> Vec<String> {
         if SANS_IO.contains(&layer) {
             let text = format!("::{}::", path.join("::"));
             let allowed = |name: &str| {
-                ["std::fs", "std::process"].contains(&name) && MAY_USE_FILES.iter().any(|file| module.starts_with(file))
+                ["std::fs", "std::process"].contains(&name)
+                    && MAY_USE_FILES.iter().any(|file| module.starts_with(file))
             };
             let hit = NOT_IN_SANS_IO
                 .iter()

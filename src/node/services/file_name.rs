@@ -20,8 +20,7 @@ const DEVICES: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
 /// nothing usable is left.
 pub(super) fn safe_name(sent: &str) -> Option<String> {
     let base = base_name(sent)?;
-    let replaced: String =
-        base.chars().map(|c| if is_deceptive(c) { '_' } else { c }).collect();
+    let replaced: String = base.chars().map(|c| if is_deceptive(c) { '_' } else { c }).collect();
     // Trailing dots and spaces vanish on some systems; a leading dot hides, a dash is an option.
     let trimmed = replaced.trim_end_matches(['.', ' ']).trim_start();
     if trimmed.is_empty() {
@@ -60,9 +59,8 @@ fn is_deceptive(c: char) -> bool {
 
 fn is_device(stem: &str) -> bool {
     let first = stem.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
-    let is_numbered = |name: &str| {
-        first.strip_prefix(name).is_some_and(|rest| rest.len() == 1 && rest != "0")
-    };
+    let is_numbered =
+        |name: &str| first.strip_prefix(name).is_some_and(|rest| rest.len() == 1 && rest != "0");
     DEVICES.contains(&first.as_str()) || is_numbered("COM") || is_numbered("LPT")
 }
 
@@ -107,7 +105,8 @@ mod tests {
 
     #[test]
     fn an_ordinary_name_stays() {
-        for name in ["report.pdf", "naïve – übung 1.txt", "日本語.md", "README", "a.tar.gz"] {
+        for name in ["report.pdf", "naïve – übung 1.txt", "日本語.md", "README", "a.tar.gz"]
+        {
             assert_eq!(safe_name(name).as_deref(), Some(name));
         }
     }

@@ -261,9 +261,9 @@ fn measure(dir: &Path) -> u64 {
             continue;
         }
         let is_stale = entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX)
-            && metadata.modified().is_ok_and(|at| {
-                at.elapsed().is_ok_and(|age| age > PARTIAL_LIFETIME)
-            });
+            && metadata
+                .modified()
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PARTIAL_LIFETIME));
         if is_stale {
             let _ = fs::remove_file(entry.path());
         } else {

@@ -71,9 +71,10 @@ pub(super) async fn exchange(
     link.send(frame, STEP).await?;
     match link.receive(STEP).await? {
         Some(DataFrame::Text(text)) => parse(peer, &text),
-        Some(other) => {
-            Err(NodeError::Protocol(format!("{peer} answered with a frame of type {}", other.kind())))
-        }
+        Some(other) => Err(NodeError::Protocol(format!(
+            "{peer} answered with a frame of type {}",
+            other.kind()
+        ))),
         None => Err(closed(peer)),
     }
 }

@@ -36,7 +36,10 @@ impl Link {
     }
 
     /// The next frame; `None` when the peer has finished. Fails when nothing comes for `limit`.
-    pub(super) async fn receive(&mut self, limit: Duration) -> Result<Option<DataFrame>, NodeError> {
+    pub(super) async fn receive(
+        &mut self,
+        limit: Duration,
+    ) -> Result<Option<DataFrame>, NodeError> {
         loop {
             let frame = self.decoder.next_frame();
             if let Some(frame) = frame.map_err(|error| NodeError::Protocol(error.to_string()))? {

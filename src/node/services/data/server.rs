@@ -57,7 +57,11 @@ struct Intake {
 
 impl Intake {
     /// Takes a frame in; only then there is an answer. Fails when the node closes.
-    async fn answer(&self, frame: DataFrame, received_at: Duration) -> Result<DataFrame, NodeError> {
+    async fn answer(
+        &self,
+        frame: DataFrame,
+        received_at: Duration,
+    ) -> Result<DataFrame, NodeError> {
         let good = DataReply::to(&frame);
         let (traced, taken) = match frame {
             DataFrame::Trace { inner, sent_at_ns, payload } => {

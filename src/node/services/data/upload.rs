@@ -53,7 +53,9 @@ pub(in crate::node) async fn send_file(
     send_step(&link, transfer, init).await?;
     let patience = if is_native { STEP } else { SILENCE };
     match link.receive(patience).await {
-        Ok(Some(DataFrame::FileStream(FileStream { step: FileStep::InitAck { offset }, .. }))) => {
+        Ok(Some(DataFrame::FileStream(FileStream {
+            step: FileStep::InitAck { offset }, ..
+        }))) => {
             let upload = Upload { link, peer, transfer, chunk_size };
             upload.run(source, offset).await
         }
@@ -66,9 +68,10 @@ pub(in crate::node) async fn send_file(
             link.stream().close();
             send_whole(shared, resolver, peer, source).await
         }
-        Ok(Some(other)) => {
-            Err(NodeError::Protocol(format!("{peer} answered with a frame of type {}", other.kind())))
-        }
+        Ok(Some(other)) => Err(NodeError::Protocol(format!(
+            "{peer} answered with a frame of type {}",
+            other.kind()
+        ))),
         Ok(None) => Err(closed(peer)),
         Err(NodeError::Timeout { .. }) if !is_native => {
             link.stream().close();
