@@ -80,6 +80,9 @@ use crate::wire::tunnel::{TAG_LEN, split_sealed};
 /// Frames that one tunnel may ever seal. At a million per second that is 36,000 years.
 const MAX_COUNTER: u64 = 1 << 60;
 
+/// Least time between two new keys of ours. The peer must have seen one in use before the next,
+/// or it cannot tell that we are still the same.
+const REKEY_PAUSE: Duration = Duration::from_secs(5);
 /// How long a replaced key of ours is kept.
 const PREVIOUS_FOR: Duration = Duration::from_secs(30);
 
@@ -131,7 +134,7 @@ impl Tunnel {
             announcer: Announcer::new(),
             verifications: RateLimit::new(Duration::from_millis(100), 20),
             mismatches: RateLimit::new(Duration::from_secs(1), 1),
-            rekeys: RateLimit::new(Duration::from_secs(10), 2),
+            rekeys: RateLimit::new(REKEY_PAUSE, 1),
             events: VecDeque::new(),
             stats: TunnelStats::default(),
             rng,

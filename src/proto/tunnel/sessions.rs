@@ -118,7 +118,7 @@ impl Sessions {
 
     /// The keys of the peer that it may be using now.
     pub(super) fn live_peer_keys(&self) -> Vec<PeerKey> {
-        let live = self.list.iter().filter(|s| s.superseded.is_none());
+        let live = self.list.iter().filter(|s| !s.is_confirmed() || s.superseded.is_none());
         let mut keys: Vec<_> = live
             .map(|s| PeerKey { generation: s.peer_generation, public: s.peer_public })
             .collect();
