@@ -33,14 +33,16 @@
 //!   within one round trip, also when it only listens. If neither answers for a second, we send
 //!   under the candidate, and turn back at the first frame under the old key: that is for a 1.18
 //!   peer that answers no ping. While nothing was confirmed yet, the latest PILA decides.
-//! - *One X25519 key per tunnel*, not one per process as in 1.18, and a new one by age. Frames
-//!   recorded before this tunnel existed (before we forgot an idle peer, say) cannot be opened by
-//!   it, so an empty replay window is no danger. A key pair of both sides whose session is over
-//!   is never derived again: if the peer's old key comes back, we make a new one of ours first.
+//! - *Candidates are fresh on our side too.* Our X25519 key belongs to one tunnel (1.18 has one
+//!   per process), is replaced by age, and a candidate is paired with a new one. So nothing that
+//!   was sealed before can open there: no frame recorded in a former life of the peer, or before
+//!   we forgot an idle peer and its replay windows. What it costs: a 1.18 peer to which somebody
+//!   replays us an old PILA loses what is in flight to it, at most once in five seconds; its
+//!   streams send that again.
 //! - *A peer that rekeys is not a peer that restarted*, but a PILA looks the same for both. So
 //!   the nonce prefix under a new key is derived from the session before it
-//!   (`Session::is_continued_by`); to a 1.18 node it is as random as any. Streams survive the one and
-//!   are failed by the other.
+//!   (`Session::is_continued_by`); to a 1.18 node it is as random as any. Streams survive the
+//!   one and are failed by the other.
 //! - *One counter for all sessions of a tunnel*, so that no nonce can repeat even if a key does,
 //!   and prefixes whose first bit tells the two directions apart.
 //! - *Answers are seldom*: one per second for what repeats, a few at once for what is new, none
