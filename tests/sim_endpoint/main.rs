@@ -1,5 +1,6 @@
 //! Whole endpoints and messengers in a virtual network, with seeds: `PILOT_SIM_SEED=n` replays one.
 
+mod messages;
 mod world;
 
 use std::collections::HashMap;

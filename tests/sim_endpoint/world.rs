@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) rng: StdRng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) link: Link,
+    /// Settings of the messengers of hosts that are added later.
+    pub(crate) messenger: MessengerConfig,
     /// Pairs of addresses between which nothing passes.
     pub(crate) blocked: HashSet<(SocketAddr, SocketAddr)>,
     pub(crate) datagrams: u64,
@@ -116,6 +118,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             hosts: Vec::new(),
             link,
+            messenger: MessengerConfig::default(),
             blocked: HashSet::new(),
             datagrams: 0,
             direct: 0,
@@ -158,7 +161,7 @@ impl World {
         endpoint.set_beacon(Some(self.beacon_addr));
         endpoint.listen(ports::MESSAGE);
         endpoint.discover();
-        let mut messenger = Messenger::new(MessengerConfig::default(), self.rng.next_u64());
+        let mut messenger = Messenger::new(self.messenger.clone(), self.rng.next_u64());
         messenger.set_serving(true);
         let (events, outcomes) = (Vec::new(), HashMap::new());
         Host { addr, node, endpoint, messenger, identity, events, outcomes }

@@ -121,7 +121,11 @@ impl Endpoint {
     }
 
     /// As release 1.18.0 sends it: no ports, no payload, no destination.
-    pub(super) fn keep_alive(&mut self, node: NodeId) {
+    pub(super) fn keep_alive(&mut self, now: Instant, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            // It counts as sent: if it cannot leave now, another one at once would not either.
+            peer.last_sent = Some(now);
+        }
         let header = self.control_header(Addr::default());
         self.queue_packet(node, LoosePacket { header, payload: Vec::new(), direct_to: None });
     }

@@ -53,6 +53,9 @@ use timers::TimerHeap;
 /// Peers that nobody vouched for yet; more are refused.
 const MAX_UNVERIFIED_PEERS: usize = 1_024;
 
+/// Least time between two looks at a peer.
+const TICK: Duration = Duration::from_millis(1);
+
 /// Settings of an endpoint.
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
@@ -334,7 +337,7 @@ impl Endpoint {
                 None => {}
             }
             if wants_keepalive {
-                self.keep_alive(node);
+                self.keep_alive(now, node);
             }
         }
         self.after_tunnel(now, node);
@@ -390,7 +393,9 @@ impl Endpoint {
             peer.path.poll_timeout(has_relay).filter(|_| peer.tunnel.is_ready()),
             peer.keepalive_at(keepalive),
         ];
-        let earliest = deadline.into_iter().flatten().min();
+        // Never at once: whatever could be done now has been done, and a deadline that nothing
+        // moves must not become a busy loop.
+        let earliest = deadline.into_iter().flatten().min().map(|at| at.max(now + TICK));
         self.timers.arm(TimerKey::Peer(node), &mut peer.armed, earliest);
     }
 

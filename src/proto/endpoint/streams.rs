@@ -126,6 +126,11 @@ impl Endpoint {
         })
     }
 
+    /// All streams, those that linger included, in no order.
+    pub fn stream_ids(&self) -> impl Iterator<Item = StreamId> {
+        self.streams.iter().map(|(slot, stream)| StreamId { slot, serial: stream.serial })
+    }
+
     /// How many streams there are, those that linger included.
     #[must_use]
     pub fn stream_count(&self) -> usize {

@@ -19,9 +19,6 @@ mod incoming;
 mod lane;
 mod outgoing;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
