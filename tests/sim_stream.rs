@@ -98,7 +98,8 @@ fn throughput_is_what_loss_and_buffer_allow() {
     }
 }
 
-/// Xeon, one of two shared cores, 2026-11-20, release build: see the commit that changes it.
+/// Both ends on one core, no cryptography, no socket; 2026-11-20, Xeon, two shared cores: 3.4, 8.6
+/// and 3.7 GB/s.
 #[test]
 #[ignore = "measures; cargo test --release --test sim_stream -- --ignored --nocapture"]
 fn processor_throughput() {

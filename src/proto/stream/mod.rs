@@ -151,6 +151,8 @@ impl Stream {
     pub fn connect(now: Instant, config: Arc<StreamConfig>) -> Self {
         let mut stream = Self::new(now, config, State::SynSent);
         stream.due.syn = true;
+        // It ends the attempt even if nobody ever asks for the SYN.
+        stream.timers.set(Timer::Syn, now + stream.config.connect_timeout);
         stream
     }
 
@@ -367,10 +369,14 @@ impl Stream {
         self.check_writable().is_err() || self.send.room() > 0
     }
 
-    /// Whether everything that was written, and our FIN if there is one, is acknowledged.
+    /// Whether everything that was written, and our FIN if there is one, is acknowledged. Never
+    /// true of a stream that failed.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.send.buffered() == 0 && self.board.is_empty() && (!self.finishing || self.fin_sent())
+        self.error.is_none()
+            && self.send.buffered() == 0
+            && self.board.is_empty()
+            && (!self.finishing || self.fin_sent())
     }
 
     /// Whether the stream may be forgotten: it is over, has nothing more to say, and the
