@@ -369,14 +369,11 @@ impl Stream {
         self.check_writable().is_err() || self.send.room() > 0
     }
 
-    /// Whether everything that was written, and our FIN if there is one, is acknowledged. Never
-    /// true of a stream that failed.
+    /// Whether nothing waits to be acknowledged: everything that was written has been, and our
+    /// FIN if there is one; or the stream has failed, and nothing will be.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.error.is_none()
-            && self.send.buffered() == 0
-            && self.board.is_empty()
-            && (!self.finishing || self.fin_sent())
+        self.send.buffered() == 0 && self.board.is_empty() && (!self.finishing || self.fin_sent())
     }
 
     /// Whether the stream may be forgotten: it is over, has nothing more to say, and the
