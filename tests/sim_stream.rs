@@ -9,6 +9,7 @@ mod sim {
     pub(crate) mod go_peer;
     pub(crate) mod link;
     pub(crate) mod pair;
+    pub(crate) mod throughput;
 }
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use sim::end::{End, Plan, random_config};
 use sim::go_peer::GoPeer;
 use sim::link::LinkParams;
 use sim::pair::{Pair, Side};
+use sim::throughput;
 
 /// Schedules between two of our streams, and between one and a peer with a Go node's habits.
 const NATIVE_SCHEDULES: u64 = 900;
@@ -78,6 +80,33 @@ fn an_abort_in_mid_stream_reaches_the_other_end() {
         assert!(closed[0].is_some(), "{closed:?}");
         true
     });
+}
+
+#[test]
+fn throughput_is_what_loss_and_buffer_allow() {
+    let rtt = 0.040;
+    for loss in [0.0, 0.001, 0.01, 0.05] {
+        for buffer in [64 * 1024, 1024 * 1024, 4 * 1024 * 1024] {
+            let got = throughput::goodput(3_000_000, loss, buffer);
+            println!("loss {loss}, buffer {buffer}: {:.2} MB/s", got / 1e6);
+            // A window each round trip; or what AIMD gets (Mathis et al., 1997).
+            let window = buffer as f64 / rtt;
+            let aimd = if loss > 0.0 { 1152.0 / rtt * 1.22 / loss.sqrt() } else { 5_000_000.0 };
+            let least = window.min(aimd) * 0.4;
+            assert!(got > least, "{got} B/s, {least} at least, loss {loss}, buffer {buffer}");
+        }
+    }
+}
+
+/// Both ends on one core, no cryptography, no socket; 2026-11-20, Xeon, two shared cores: 3.4, 8.6
+/// and 3.7 GB/s.
+#[test]
+#[ignore = "measures; cargo test --release --test sim_stream -- --ignored --nocapture"]
+fn processor_throughput() {
+    for max_payload in [1152, 8192, 60_000] {
+        let rate = throughput::processor_throughput(1 << 30, max_payload);
+        println!("{max_payload} bytes a segment: {:.0} MB/s", rate / 1e6);
+    }
 }
 
 /// Plays seeds from `first` on, or only the one of the environment if it is among them. Returns

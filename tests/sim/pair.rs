@@ -64,7 +64,8 @@ impl Pair {
         }
     }
 
-    fn step(&mut self) -> bool {
+    /// Plays to the next event; `false` if there is none.
+    pub(crate) fn step(&mut self) -> bool {
         self.run_applications();
         self.transmit();
         let Some(next) = self.next_event() else { return false };

@@ -151,6 +151,8 @@ impl Stream {
     pub fn connect(now: Instant, config: Arc<StreamConfig>) -> Self {
         let mut stream = Self::new(now, config, State::SynSent);
         stream.due.syn = true;
+        // It ends the attempt even if nobody ever asks for the SYN.
+        stream.timers.set(Timer::Syn, now + stream.config.connect_timeout);
         stream
     }
 
@@ -367,7 +369,8 @@ impl Stream {
         self.check_writable().is_err() || self.send.room() > 0
     }
 
-    /// Whether everything that was written, and our FIN if there is one, is acknowledged.
+    /// Whether nothing waits to be acknowledged: everything that was written has been, and our
+    /// FIN if there is one; or the stream has failed, and nothing will be.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.send.buffered() == 0 && self.board.is_empty() && (!self.finishing || self.fin_sent())

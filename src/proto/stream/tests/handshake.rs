@@ -160,6 +160,16 @@ fn syn_is_repeated_as_release_1_18_does_until_the_dial_gives_up() {
 }
 
 #[test]
+fn a_dial_whose_syn_is_never_fetched_ends_all_the_same() {
+    let now = Instant::now();
+    let mut stream = Stream::connect(now, config());
+    let end = stream.poll_timeout().unwrap();
+    assert_eq!(end, now + config().connect_timeout);
+    stream.handle_timeout(end);
+    assert_eq!(stream.state(), State::Closed);
+}
+
+#[test]
 fn reset_while_dialing_means_refused() {
     let now = Instant::now();
     let mut stream = Stream::connect(now, config());

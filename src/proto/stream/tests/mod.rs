@@ -2,6 +2,7 @@
 
 mod close;
 mod flow;
+mod garbage;
 mod go;
 mod handshake;
 mod recovery;
