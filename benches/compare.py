@@ -85,7 +85,8 @@ async def measure(kind: type[Peer], lab: Lab, options: argparse.Namespace) -> Re
 
 def table(results: list[Result]) -> str:
     """The results as text, with ratios to the reference (above 1 is better than it)."""
-    reference = next((result for result in results if result.name == REFERENCE), None)
+    nothing = Result(REFERENCE, encrypted=True)
+    reference = next((result for result in results if result.name == REFERENCE), nothing)
 
     def cell(value: float | None, base: float | None, *, smaller_is_better: bool) -> str:
         if value is None:
@@ -101,9 +102,9 @@ def table(results: list[Result]) -> str:
             lines.append(f"{result.name:32}missing: {result.missing}")
             continue
         columns = [
-            cell(result.mib_per_s, reference and reference.mib_per_s, smaller_is_better=False),
-            cell(result.p50_us, reference and reference.p50_us, smaller_is_better=True),
-            cell(result.p99_us, reference and reference.p99_us, smaller_is_better=True),
+            cell(result.mib_per_s, reference.mib_per_s, smaller_is_better=False),
+            cell(result.p50_us, reference.p50_us, smaller_is_better=True),
+            cell(result.p99_us, reference.p99_us, smaller_is_better=True),
         ]
         mark = "" if result.encrypted else "  (not encrypted)"
         lines.append(f"{result.name:32}" + "  ".join(columns) + mark)

@@ -25,6 +25,10 @@ class Lab:
     directory: Path
     rendezvous: str
 
+    def hostname(self, role: str) -> str:
+        """A name that no other peer of the run has."""
+        return f"{role}-{self.directory.name}"
+
 
 class Peer(ABC):
     """One way to move bytes from this Python process to another process and back.

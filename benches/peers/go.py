@@ -32,7 +32,7 @@ class _Go(Peer):
         return GoDaemon(self.lab.directory, self.lab.rendezvous, hostname)
 
     async def start(self) -> None:
-        self.daemon = self.new_daemon("bench-go")
+        self.daemon = self.new_daemon(self.lab.hostname("go"))
         await asyncio.to_thread(self.daemon.start)
 
     async def stop(self) -> None:
@@ -50,7 +50,7 @@ class GoSdk(_Go):
 
     async def start(self) -> None:
         await super().start()
-        self._other = self.new_daemon("bench-go-other")
+        self._other = self.new_daemon(self.lab.hostname("go-other"))
         await asyncio.to_thread(self._other.start)
         self._driver = importlib.import_module("pilotprotocol").Driver(str(self.daemon.socket))
         self._connection = await asyncio.to_thread(
@@ -104,7 +104,9 @@ class GoSdk(_Go):
 class _Pilotctl(_Go):
     """`pilotctl bench`: no Python on the measured path of the sender."""
 
-    target: str
+    @property
+    def target(self) -> str:
+        return self.lab.hostname("other")
 
     async def throughput(self, size: int) -> float:
         result = await self.daemon.json("bench", self.target, str(size // _MIB), timeout=120)
@@ -115,7 +117,6 @@ class PilotctlToGo(_Pilotctl):
     """From one Go daemon to another."""
 
     name = "pilotctl bench, to a Go daemon"
-    target = "bench-go-other"
 
     _other: GoDaemon | None = None
 
@@ -134,7 +135,6 @@ class PilotctlToOurs(_Pilotctl):
     """From a Go daemon to our node: bound by the Go sender, so a check more than a race."""
 
     name = "pilotctl bench, to pilot-agent"
-    target = "bench-other"
 
     _other: AgentProcess | None = None
 

@@ -25,10 +25,10 @@ class _Ours(Peer):
 
     async def start(self) -> None:
         home = self.lab.directory
-        self._other = AgentProcess(home / "other", self.lab.rendezvous, "bench-other")
+        self._other = AgentProcess(home / "other", self.lab.rendezvous, self.other)
         await self._other.start()
         self._node = await Node.start(
-            "bench-self", rendezvous=self.lab.rendezvous, home=home / "self"
+            self.lab.hostname("ours"), rendezvous=self.lab.rendezvous, home=home / "self"
         )
 
     async def stop(self) -> None:
@@ -36,6 +36,10 @@ class _Ours(Peer):
             await self._node.close()
         if self._other is not None:
             await self._other.kill()
+
+    @property
+    def other(self) -> str:
+        return self.lab.hostname("other")
 
     @property
     def node(self) -> Node:
@@ -52,7 +56,7 @@ class OurStream(_Ours):
 
     async def start(self) -> None:
         await super().start()
-        self._stream = await self.node.open_stream("bench-other", _ECHO)
+        self._stream = await self.node.open_stream(self.other, _ECHO)
 
     async def stop(self) -> None:
         if self._stream is not None:
@@ -80,4 +84,4 @@ class OurRequest(_Ours):
     name = "pilot-agent, request()"
 
     async def round_trips(self, count: int, payload: bytes) -> list[float]:
-        return await timed(count, lambda: self.node.request("bench-other", payload))
+        return await timed(count, lambda: self.node.request(self.other, payload))

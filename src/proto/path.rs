@@ -147,7 +147,7 @@ impl PathSet {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     #[must_use]
     pub fn poll_timeout(&self, has_relay: bool) -> Option<Instant> {
-        if !has_relay || self.relay_only {
+        if !has_relay || self.relay_only || self.direct.is_none() {
             return None;
         }
         if self.on_relay {

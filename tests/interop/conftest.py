@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 RENDEZVOUS = "127.0.0.1:9000"
 
 _daemons: list[GoDaemon] = []
+_numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,6 +98,7 @@ def mortal_go(lab: Path, rendezvous: Rendezvous) -> Iterator[GoDaemon]:
 
 @pytest_asyncio.fixture
 async def node(tmp_path: Path, rendezvous: Rendezvous) -> AsyncIterator[Node]:
-    """A node of ours, new for each test and always called `ours`."""
-    async with Node.start("ours", rendezvous=rendezvous.address, home=tmp_path) as started:
+    """A node of ours, new for each test, with a new name: Go remembers names for a minute."""
+    name = f"ours-{next(_numbers)}"
+    async with Node.start(name, rendezvous=rendezvous.address, home=tmp_path) as started:
         yield started

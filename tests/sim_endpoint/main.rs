@@ -248,6 +248,40 @@ fn without_a_direct_path_the_relay_serves_and_with_one_it_is_left() {
 }
 
 #[test]
+fn an_idle_stream_is_kept_alive_by_few_packets_and_still_works() {
+    for blocked in [false, true] {
+        let mut world = World::new(5, LAN);
+        let (a, b) = (world.add_host(), world.add_host());
+        world.run_for(seconds(1));
+        if blocked {
+            world.block(a, b);
+        }
+        world.introduce(a, b);
+        let to = world.hosts[b].here();
+        world.at(b, |host, _| host.endpoint.listen(9));
+        let stream = world.at(a, |host, now| {
+            let id = host.endpoint.connect(now, to, 9, true).unwrap();
+            host.endpoint.write(now, id, b"first").unwrap();
+            id
+        });
+        world.run_for(seconds(10));
+        let other = world.at(b, |host, _| host.endpoint.accept(9)).expect("accepted");
+        let before = world.datagrams;
+        world.run_for(seconds(600));
+        let idle = world.datagrams - before;
+        assert!((20..500).contains(&idle), "{idle} datagrams in 10 minutes, blocked: {blocked}");
+        world.at(a, |host, now| host.endpoint.write(now, stream, b"last").unwrap());
+        let arrived = world.run_until(seconds(5), |world| {
+            world.at(b, |host, now| {
+                let data = host.endpoint.read_chunk(now, other, 100);
+                matches!(data, Ok(Some(data)) if data.ends_with(b"last"))
+            })
+        });
+        assert!(arrived, "blocked: {blocked}");
+    }
+}
+
+#[test]
 fn a_peer_that_is_not_there_is_reported() {
     let mut world = World::new(4, LAN);
     let (a, b) = (world.add_host(), world.add_host());

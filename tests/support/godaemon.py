@@ -59,6 +59,7 @@ class GoDaemon:
         self.socket = self.home / "s"
         self.log = self.home / "daemon.log"
         self._tool = tool
+        self._rendezvous = rendezvous
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
             *(str(daemon), "-registry", rendezvous, "-beacon", rendezvous),
@@ -73,7 +74,6 @@ class GoDaemon:
             "HOME": str(self.home),
             "PATH": os.environ.get("PATH", ""),
             "PILOT_SOCKET": str(self.socket),
-            "PILOT_REGISTRY": rendezvous,
         }
 
     def start(self) -> GoDaemon:
@@ -157,12 +157,12 @@ class GoDaemon:
         """Run `pilotctl` against this daemon and return what it prints.
 
         Raises:
-            AssertionError: It failed; the text has its output and the end of the daemon's log.
+            AssertionError: It failed; the text has its output.
         """
         process = await asyncio.create_subprocess_exec(
             str(self._tool),
             *arguments,
-            env=self._environment,
+            env={**self._environment, "PILOT_REGISTRY": self._rendezvous},
             cwd=self.home,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -177,7 +177,7 @@ class GoDaemon:
         if process.returncode != 0:
             msg = (
                 f"pilotctl {' '.join(arguments)}: exit code {process.returncode}\n"
-                f"{output.decode()}{errors.decode()}\n{self.log_tail()}"
+                f"{output.decode()}{errors.decode()}"
             )
             raise AssertionError(msg)
         return output.decode()
@@ -197,7 +197,7 @@ class GoDaemon:
         """The files it stored, oldest first."""
         return sorted((self.home / ".pilot" / "received").glob("[!.]*"))
 
-    def log_tail(self, lines: int = 40) -> str:
+    def log_tail(self, lines: int = 30) -> str:
         """The end of its log."""
         with contextlib.suppress(OSError):
             text = self.log.read_text(encoding="utf-8", errors="replace")

@@ -328,6 +328,10 @@ impl Endpoint {
         if peer.tunnel.is_ready() {
             let action = peer.path.handle_timeout(now, has_relay);
             let wants_keepalive = peer.keepalive_at(keepalive).is_some_and(|at| at <= now);
+            if wants_keepalive {
+                // Not when it leaves: until then it would be due again, for ever.
+                peer.last_sent = Some(now);
+            }
             match action {
                 Some(PathAction::Probe(to)) => self.probe(node, to),
                 Some(PathAction::PunchAndProbe(to)) => {
