@@ -1,0 +1,28 @@
+"""Bounded waits: a test that would hang fails and says where."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+
+__all__ = ["soon", "started"]
+
+T = TypeVar("T")
+
+LIMIT = 10.0
+
+
+async def soon(awaitable: Awaitable[T], limit: float = LIMIT) -> T:
+    """What `awaitable` gives, within `limit` seconds."""
+    return await asyncio.wait_for(awaitable, limit)
+
+
+async def started(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that has run up to where it has to wait."""
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    assert not task.done(), "it did not have to wait"
+    return task
