@@ -131,11 +131,15 @@ class Scope:
             raise RuntimeError(message)
 
     async def run(
-        self, start: Callable[[_native.Bridge, int], tuple[_native.Op | None, T | None]]
+        self,
+        start: Callable[[_native.Bridge, int], tuple[_native.Op | None, T | None]],
+        *,
+        join: bool = False,
     ) -> T:
         """Runs an operation: `start(bridge, token)` begins it, or does it at once.
 
-        Cancelling drops the operation in the native part.
+        Cancelling drops the operation in the native part; with `join`, what it held is free again
+        when this raises `CancelledError`.
         """
         self.check()
         token = self.bridge.token()
@@ -150,7 +154,12 @@ class Scope:
         finally:
             self._waiting.discard(future)
             self.bridge.forget(token)
-            op.cancel()  # does nothing to one that is done
+            if future.cancelled():
+                if join:
+                    op.cancel_and_join()
+                    self.bridge.drain()  # lets go of a result that came all the same
+                else:
+                    op.cancel()
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Calls `closer` when the node closes."""

@@ -101,7 +101,7 @@ class Node:
             peer_timeout: Silence, in seconds, after which a peer that something is wanted of
                 counts as lost.
             heartbeat: Seconds between two signs of life to the rendezvous.
-            max_message: Largest message, in bytes.
+            max_message: Largest message that this node takes, in bytes.
             inbox_limit: Bytes of messages that wait to be taken; more are not acknowledged.
 
         Returns:
@@ -137,7 +137,11 @@ class Node:
         options = settings(home, options)
         scope = Scope()
         try:
-            return cls(scope, await _native.start_node(hostname, options))
+            native = await scope.run(
+                lambda bridge, token: _native.start_node(bridge, token, hostname, options),
+                join=True,
+            )
+            return cls(scope, native)
         except BaseException:
             scope.close()
             raise
@@ -202,7 +206,8 @@ class Node:
             RequestTimeout: No acknowledgement in time.
             TrustRequired: The peer is private and has not approved this node.
             IdentityMismatch: The peer's key has changed.
-            PayloadTooLarge: More than ``max_message`` bytes.
+            PayloadTooLarge: More than 64 MiB.
+            InvalidArgument: More than the peer takes.
             NodeClosed: The node is closed.
         """
         kind, data = encode(payload)

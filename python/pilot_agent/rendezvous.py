@@ -59,7 +59,11 @@ class Rendezvous:
     async def _start(cls, listen: str, store: Path | None) -> Self:
         scope = Scope()
         try:
-            return cls(scope, await _native.start_rendezvous(listen, store))
+            native = await scope.run(
+                lambda bridge, token: _native.start_rendezvous(bridge, token, listen, store),
+                join=True,
+            )
+            return cls(scope, native)
         except BaseException:
             scope.close()
             raise

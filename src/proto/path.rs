@@ -46,6 +46,9 @@ pub struct PathSet {
     direct: Option<SocketAddr>,
     /// An authenticated frame has come from `direct`.
     confirmed: bool,
+    /// Where a key exchange came from, if that is not the proven address: a peer that restarted
+    /// has a new port, and can prove it only once it has heard our answer.
+    answer_to: Option<SocketAddr>,
     relay_only: bool,
     on_relay: bool,
     /// First frame sent directly since the last sign of life.
@@ -65,6 +68,20 @@ impl PathSet {
         if !self.confirmed {
             self.direct = Some(direct);
         }
+    }
+
+    /// Notes that a key exchange came from `from`. What it says is signed, but it may be old: so
+    /// the path stays, and only our side of the exchange goes to that address.
+    pub fn on_exchange(&mut self, from: SocketAddr) {
+        self.suggest(from);
+        let is_new = self.direct != Some(from) && !self.on_relay;
+        self.answer_to = is_new.then_some(from);
+    }
+
+    /// Where frames of the key exchange go, beside or instead of the direct path.
+    #[must_use]
+    pub fn answer_to(&self) -> Option<SocketAddr> {
+        self.answer_to
     }
 
     /// The registry says that this peer can be reached by relay only.
@@ -114,6 +131,7 @@ impl PathSet {
     pub fn on_authenticated(&mut self, now: Instant, via: Via, proves_both_ways: bool) -> bool {
         self.unanswered_since = None;
         self.suspect_since = None;
+        self.answer_to = None;
         match via {
             Via::Direct(from) => {
                 let moved = self.direct != Some(from) && !self.on_relay;
@@ -251,6 +269,17 @@ mod tests {
         assert_eq!(path.direct(), Some(addr(1)));
         assert!(path.on_authenticated(start, Via::Direct(addr(3)), false), "the peer roamed");
         assert_eq!(path.route(true), Some(Via::Direct(addr(3))));
+    }
+
+    #[test]
+    fn a_peer_that_restarted_is_answered_where_it_is_now() {
+        let (mut path, start) = (PathSet::default(), Instant::now());
+        path.on_authenticated(start, Via::Direct(addr(1)), false);
+        path.on_exchange(addr(2));
+        assert_eq!(path.answer_to(), Some(addr(2)));
+        assert_eq!(path.route(true), Some(Via::Direct(addr(1))), "data waits for proof");
+        path.on_authenticated(start, Via::Direct(addr(2)), true);
+        assert_eq!((path.answer_to(), path.direct()), (None, Some(addr(2))));
     }
 
     #[test]

@@ -13,16 +13,21 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use pyo3::prelude::*;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::errors::{self, Failure};
 use super::fork::Held;
 use super::runtime::{Caught, guarded, handle};
 use crate::node::NodeError;
+
+/// Longest wait for a cancelled operation to be gone.
+const JOIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Makes the Python value of a completion, attached to the interpreter.
 type Deliver = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -208,16 +213,41 @@ impl Alarm {
 /// An operation under way; dropping or cancelling it drops its future.
 #[pyclass(frozen, module = "pilot_agent._native")]
 pub(crate) struct Op {
-    task: Held<AbortHandle>,
+    task: Held<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Op {
+    fn task(&self) -> Option<MutexGuard<'_, Option<JoinHandle<()>>>> {
+        // In a forked child there is no task, and perhaps nobody to unlock this.
+        Some(self.task.get().ok()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn abort(&self) {
+        if let Some(task) = self.task().as_deref().and_then(Option::as_ref) {
+            task.abort();
+        }
+    }
 }
 
 #[pymethods]
 impl Op {
-    /// Drops the operation. What it has already sent stays sent.
+    /// Drops the operation, soon. What it has already sent stays sent.
     fn cancel(&self) -> PyResult<()> {
         guarded(|| {
-            if let Ok(task) = self.task.get() {
+            self.abort();
+            Ok(())
+        })
+    }
+
+    /// Drops the operation and waits until nothing of it is left: what it held (a file lock, a
+    /// port) is free then. For operations that do not block, so this is a matter of microseconds.
+    fn cancel_and_join(&self, py: Python<'_>) -> PyResult<()> {
+        guarded(|| {
+            let task = self.task().as_deref_mut().and_then(Option::take);
+            if let (Some(task), Some(runtime)) = (task, handle()) {
                 task.abort();
+                let joined = async { timeout(JOIN_LIMIT, task).await.is_ok() };
+                py.detach(|| runtime.block_on(joined));
             }
             Ok(())
         })
@@ -226,21 +256,23 @@ impl Op {
 
 impl Drop for Op {
     fn drop(&mut self) {
-        if let Ok(task) = self.task.get() {
-            task.abort();
-        }
+        self.abort();
     }
 }
 
+/// What an operation returns when it starts: `(op, None)` while it runs, `(None, value)` when it
+/// is done already.
+pub(crate) type Started = PyResult<(Option<Op>, Option<Py<PyAny>>)>;
+
 /// Polls `future` once on this thread; `(None, value)` if that was enough, else a task carries
 /// on and the result goes to `token`.
-pub(crate) fn operate<T: Send + 'static>(
+pub(crate) fn operate<T: Send + 'static, E: Into<Failure>>(
     py: Python<'_>,
     bridge: &Bridge,
     token: u64,
-    future: impl Future<Output = Result<T, NodeError>> + Send + 'static,
+    future: impl Future<Output = Result<T, E>> + Send + 'static,
     convert: fn(Python<'_>, T) -> PyResult<Py<PyAny>>,
-) -> PyResult<(Option<Op>, Option<Py<PyAny>>)> {
+) -> Started {
     let queue = Arc::clone(bridge.queue.get()?);
     let runtime = handle().ok_or_else(|| Failure::Node(NodeError::Closed).into_py(py))?;
     let mut future = Caught::new(future);
@@ -259,7 +291,7 @@ pub(crate) fn operate<T: Send + 'static>(
             convert(py, result.map_err(|failure| failure.into_py(py))?)
         }));
     });
-    Ok((Some(Op { task: Held::new(task.abort_handle()) }), None))
+    Ok((Some(Op { task: Held::new(Mutex::new(Some(task))) }), None))
 }
 
 /// Tells the loop even if the runtime ends before the operation does.

@@ -6,39 +6,37 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use super::bridge::{Alarm, Bridge, Op, operate};
+use super::bridge::{Alarm, Bridge, Started, operate};
 use super::config::node_config;
 use super::convert::{self, Data, MessageParts, Peer, RequestParts, payload, timeout};
 use super::errors::{OrRaise, closed};
 use super::fork::Held;
 use super::info;
 use super::port::{DatagramPort, Listener};
-use super::runtime::{guarded, handle, rare};
+use super::runtime::{guarded, rare};
 use super::stream::Stream;
 use crate::node;
-
-/// What an operation returns when it starts: `(op, None)` while it runs, `(None, value)` when it
-/// is done already.
-type Started = PyResult<(Option<Op>, Option<Py<PyAny>>)>;
 
 /// A running node. Its methods never block.
 #[pyclass(frozen, module = "pilot_agent._native")]
 pub(crate) struct Node {
-    // Emptied by `release`, so that a closed node that Python still holds keeps nothing alive.
+    // Emptied by `close`, so that a closed node that Python still holds keeps nothing alive. A
+    // node that nobody closed ends when this is dropped, without a word to the registry.
     node: Held<Mutex<Option<node::Node>>>,
 }
 
 /// Starts a node. The caller holds a `Lease` for as long as the node lives.
 #[pyfunction]
-#[pyo3(signature = (hostname, options))]
-pub(crate) fn start_node<'py>(
-    py: Python<'py>,
+pub(crate) fn start_node(
+    py: Python<'_>,
+    bridge: &Bridge,
+    token: u64,
     hostname: Option<String>,
-    options: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyAny>> {
+    options: &Bound<'_, PyDict>,
+) -> Started {
     guarded(|| {
         let config = node_config(hostname, options)?;
-        rare(py, node::Node::start(config), |py, node| {
+        operate(py, bridge, token, node::Node::start(config), |py, node| {
             let node = Node { node: Held::new(Mutex::new(Some(node))) };
             Ok(Py::new(py, node)?.into_any())
         })
@@ -291,14 +289,5 @@ impl Node {
             };
             rare(py, closing, convert::nothing)
         })
-    }
-}
-
-impl Drop for Node {
-    /// A node that nobody closed ends in the background.
-    fn drop(&mut self) {
-        if let (Some(node), Some(runtime)) = (self.take(), handle()) {
-            runtime.spawn(async move { node.close().await });
-        }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
+use super::bridge::{Bridge, Started, operate};
 use super::convert;
-use super::errors::Failure;
 use super::fork::Held;
 use super::runtime::{guarded, rare};
 use crate::node::NodeError;
@@ -21,22 +21,20 @@ pub(crate) struct Rendezvous {
 
 /// Starts a rendezvous. The caller holds a `Lease` for as long as it lives.
 #[pyfunction]
-#[pyo3(signature = (listen, store))]
-pub(crate) fn start_rendezvous<'py>(
-    py: Python<'py>,
+pub(crate) fn start_rendezvous(
+    py: Python<'_>,
+    bridge: &Bridge,
+    token: u64,
     listen: &str,
     store: Option<PathBuf>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> Started {
     guarded(|| {
-        let listen = convert::listen_addr(listen)?;
+        let mut config = server::RendezvousConfig::new(convert::listen_addr(listen)?);
+        config.store = store;
         let starting = async move {
-            let mut config = server::RendezvousConfig::new(listen);
-            config.store = store;
-            server::Rendezvous::bind(config)
-                .await
-                .map_err(|error| Failure::Node(NodeError::Io(error.to_string())))
+            server::Rendezvous::bind(config).await.map_err(|error| NodeError::Io(error.to_string()))
         };
-        rare(py, starting, |py, server| {
+        operate(py, bridge, token, starting, |py, server| {
             let address = server.local_addr().to_string();
             let server = Held::new(Mutex::new(Some(server)));
             Ok(Py::new(py, Rendezvous { server, address })?.into_any())

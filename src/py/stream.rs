@@ -74,12 +74,13 @@ impl Stream {
         })
     }
 
-    /// Whether all that was written was acknowledged; if not, `alarm` goes off when it was, or
-    /// when that cannot happen any more.
-    fn poll_drained(&self, alarm: &Alarm) -> PyResult<bool> {
+    /// Whether all that was written was acknowledged, or the stream is over; if not, `alarm`
+    /// goes off when that is so.
+    fn poll_drained(&self, py: Python<'_>, alarm: &Alarm) -> PyResult<bool> {
         guarded(|| {
             let stream = self.stream.get()?;
-            Ok(alarm.poll(|cx| stream.poll_drained(cx))?.is_some())
+            let drained = alarm.poll(|cx| stream.poll_drained(cx))?;
+            Ok(drained.transpose().or_raise(py)?.is_some())
         })
     }
 

@@ -452,7 +452,12 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         while let Some(frame) = peer.tunnel.poll_handshake(now, &self.local) {
             let on_relay = matches!(peer.path.route(self.beacon.is_some()), Some(Via::Relay));
-            let direct = peer.path.direct().filter(|_| frame.may_copy || !on_relay);
+            let answer_to = peer.path.answer_to();
+            if let Some(moved) = answer_to {
+                self.outbox.push_back((moved, frame.bytes.clone()));
+            }
+            let only_copy = !on_relay && answer_to.is_none();
+            let direct = peer.path.direct().filter(|_| frame.may_copy || only_copy);
             if let Some(direct) = direct {
                 self.outbox.push_back((direct, frame.bytes.clone()));
             }

@@ -108,7 +108,7 @@ impl Endpoint {
         match outcome {
             Ok(()) => {
                 if let (Some(peer), Via::Direct(from)) = (self.peers.get_mut(&node), via) {
-                    peer.path.suggest(from);
+                    peer.path.on_exchange(from);
                 }
                 self.after_tunnel(now, node);
             }

@@ -1,0 +1,45 @@
+"""Bounded waits: a test that would hang fails and says where."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+
+__all__ = ["native_threads", "soon", "started"]
+
+T = TypeVar("T")
+
+LIMIT = 10.0
+
+
+async def soon(awaitable: Awaitable[T], limit: float = LIMIT) -> T:
+    """What `awaitable` gives, within `limit` seconds."""
+    return await asyncio.wait_for(awaitable, limit)
+
+
+async def started(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that has run up to where it has to wait."""
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    assert not task.done(), "it did not have to wait"
+    return task
+
+
+def native_threads(expected: int | None = None) -> int:
+    """Threads that Python did not start.
+
+    A thread that was joined is gone for everybody but /proc, which may show it a moment longer:
+    so this looks again until there are as many as `expected`.
+    """
+    deadline = time.monotonic() + 2
+    while True:
+        count = len(os.listdir("/proc/self/task")) - threading.active_count()
+        if expected is None or count == expected or time.monotonic() > deadline:
+            return count
+        time.sleep(0.001)
