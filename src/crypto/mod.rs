@@ -18,7 +18,7 @@ pub mod identity;
 pub mod identity_file;
 pub mod node_id;
 pub mod pins;
-mod private_file;
+pub(crate) mod private_file;
 pub mod replay;
 pub mod suite;
 

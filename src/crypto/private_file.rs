@@ -48,7 +48,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// Makes `dir` and its missing parents, readable by their owner only.
-pub(super) fn create_dir(dir: &Path) -> Result<(), FileError> {
+pub(crate) fn create_dir(dir: &Path) -> Result<(), FileError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -57,7 +57,7 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), FileError> {
 }
 
 /// The permission bits by which others than its owner can use the file; 0 where there are none.
-pub(super) fn bits_of_others(file: &File) -> io::Result<u32> {
+pub(crate) fn bits_of_others(file: &File) -> io::Result<u32> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -70,14 +70,14 @@ pub(super) fn bits_of_others(file: &File) -> io::Result<u32> {
 }
 
 /// Opens a file for reading and writing, making it (owner only) if it is missing.
-pub(super) fn open_or_create(path: &Path) -> Result<File, FileError> {
+pub(crate) fn open_or_create(path: &Path) -> Result<File, FileError> {
     private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
         .open(path)
         .map_err(FileError::at("open", path))
 }
 
 /// Reads an open file of at most 16 MiB. What is read may be secret, so it is wiped when dropped.
-pub(super) fn read(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+pub(crate) fn read(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
     Ok(bytes)
@@ -85,7 +85,7 @@ pub(super) fn read(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, FileE
 
 /// Replaces `path` by a file with this content, for its owner only. After a crash or a full disk
 /// there is the old file or the new one, never half of one.
-pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), FileError> {
+pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let temporary = temporary_name(path);
     let written = write_new(&temporary, content)
         .and_then(|()| fs::rename(&temporary, path))

@@ -20,6 +20,9 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Whether every agent of the rendezvous may find this one and connect.
     pub public: bool,
+    /// Whether whoever asks for trust gets it. Otherwise requests wait for
+    /// [`Node::approve`](super::Node::approve).
+    pub trust_auto_approve: bool,
     /// What this agent can do, in words others search for; at most 16 of at most 64 bytes.
     pub capabilities: Vec<String>,
     /// Where received files go. `None`: `<home>/inbox/<hostname>`.
@@ -47,6 +50,7 @@ impl Default for NodeConfig {
             home: None,
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
             public: true,
+            trust_auto_approve: false,
             capabilities: Vec::new(),
             inbox: None,
             start_timeout: Duration::from_secs(10),

@@ -53,13 +53,15 @@ impl Messages {
     ) -> Result<(), NodeError> {
         let deadline = Instant::now() + after;
         let foreign = payload.clone();
-        match self.exchange(peer, payload, "send", false, after, deadline).await? {
-            Some(_) => Ok(()),
-            None => {
-                let sending = data::send(&self.shared, &self.resolver, peer, &foreign, after);
+        let sent = match self.exchange(peer, payload, "send", false, after, deadline).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let sending = data::send(&self.shared, &self.resolver, peer, &foreign);
                 within(peer, "send", after, deadline, sending).await
             }
-        }
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| self.resolver.blame_privacy(peer, error))
     }
 
     /// Returns the reply and who gave it.
@@ -70,7 +72,8 @@ impl Messages {
         after: Duration,
     ) -> Result<(Addr, Payload), NodeError> {
         let deadline = Instant::now() + after;
-        self.exchange(peer, payload, "request", true, after, deadline).await?.ok_or_else(|| {
+        let replied = self.exchange(peer, payload, "request", true, after, deadline).await;
+        replied.map_err(|error| self.resolver.blame_privacy(peer, error))?.ok_or_else(|| {
             NodeError::Unsupported(format!(
                 "{peer} is a Go node, which has no request handlers; use send, or open_stream to \
                  a port of its application"

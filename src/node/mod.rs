@@ -8,7 +8,8 @@
 //! | `messages` | send and request |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
-//! | `services` | what a node offers by itself: echo, data exchange |
+//! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
+//! | `trust` | who may reach this node while it is private |
 
 mod config;
 mod core;
@@ -22,6 +23,7 @@ mod resolver;
 mod services;
 mod start;
 mod stream;
+mod trust;
 mod types;
 
 use std::future::poll_fn;
@@ -71,6 +73,7 @@ struct Inner {
     started: std::time::Instant,
     shared: Arc<Shared>,
     resolver: Arc<Resolver>,
+    trust: Arc<trust::Trust>,
     membership: Arc<Membership>,
     messages: Messages,
     tasks: Mutex<JoinSet<()>>,
@@ -240,8 +243,10 @@ impl Node {
     ) -> Result<(), NodeError> {
         let deadline = Instant::now() + timeout;
         let Inner { shared, resolver, .. } = &*self.inner;
-        let sending = services::data::send_file(shared, resolver, peer, path, timeout);
-        within(peer, "send_file", timeout, deadline, sending).await
+        let sending = services::data::send_file(shared, resolver, peer, path);
+        within(peer, "send_file", timeout, deadline, sending)
+            .await
+            .map_err(|error| resolver.blame_privacy(peer, error))
     }
 
     /// Sends a request and returns the reply, and who gave it.
@@ -367,6 +372,7 @@ impl Node {
         within(peer, "open_stream", timeout, deadline, opening)
             .await
             .map_err(|error| self.blame_impostor(peer, error))
+            .map_err(|error| resolver.blame_privacy(peer, error))
     }
 
     /// Accepts streams on `port`.
@@ -452,6 +458,57 @@ impl Node {
         self.inner.membership.update(node, |profile| profile.is_public = is_public).await?;
         self.inner.shared.act(|core, _| core.endpoint.set_private(!is_public));
         Ok(())
+    }
+
+    /// Asks a peer for its trust, and gives it this node's when it agrees. Waits for the answer of
+    /// the peer's owner for at most `timeout`; an answer that comes later counts as well.
+    ///
+    /// # Errors
+    /// The peer is unknown, or neither it nor the registry takes the request.
+    pub async fn request_trust(
+        &self,
+        peer: &PeerRef,
+        justification: &str,
+        timeout: Duration,
+    ) -> Result<TrustAnswer, NodeError> {
+        self.inner.trust.request(peer, justification, timeout).await
+    }
+
+    /// Requests for trust that wait for [`approve`](Self::approve) or [`reject`](Self::reject).
+    #[must_use]
+    pub fn pending_trust(&self) -> Vec<PendingTrust> {
+        self.inner.trust.pending()
+    }
+
+    /// Trusts a peer, whether it has asked already or will ask: it may find and reach this node
+    /// although it is private.
+    ///
+    /// # Errors
+    /// The peer is unknown, or its key is not the pinned one.
+    pub async fn approve(&self, peer: &PeerRef) -> Result<(), NodeError> {
+        self.inner.trust.approve(peer).await
+    }
+
+    /// Drops a peer's request for trust, and tells it why.
+    ///
+    /// # Errors
+    /// The peer is unknown, or has not asked.
+    pub async fn reject(&self, peer: &PeerRef, reason: &str) -> Result<(), NodeError> {
+        self.inner.trust.reject(peer, reason).await
+    }
+
+    /// Trusts a peer no longer, and tells it. If this node is private, the peer's streams end.
+    ///
+    /// # Errors
+    /// The registry could not be told. This node does not trust the peer any more all the same.
+    pub async fn revoke(&self, peer: &PeerRef) -> Result<(), NodeError> {
+        self.inner.trust.revoke(peer).await
+    }
+
+    /// Whom this node trusts.
+    #[must_use]
+    pub fn trusted(&self) -> Vec<TrustedPeer> {
+        self.inner.trust.trusted()
     }
 
     /// Replaces what others find this agent by.

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::core::Shared;
 use super::error::NodeError;
+use super::trust::TrustStore;
 use super::types::PeerRef;
 use crate::crypto::{Identity, KnownPeers};
 use crate::net::clock;
@@ -34,6 +35,7 @@ pub(super) struct Target {
 #[derive(Debug)]
 struct Entry {
     target: Target,
+    is_guest: bool,
     hostname: Option<String>,
     at: Instant,
 }
@@ -53,6 +55,8 @@ struct Answer {
     real_addr: String,
     relay_only: bool,
     version: String,
+    /// It is private and does not trust us, but came to us by itself.
+    is_guest: bool,
 }
 
 /// See the [module](self).
@@ -61,7 +65,7 @@ pub(super) struct Resolver {
     pub(super) registry: RegistryClient,
     pub(super) identity: Arc<Identity>,
     shared: Arc<Shared>,
-    is_private: bool,
+    trust: Arc<TrustStore>,
     pins: Mutex<KnownPeers>,
     pins_path: Option<PathBuf>,
     cache: Mutex<Cache>,
@@ -72,7 +76,7 @@ impl Resolver {
         registry: RegistryClient,
         identity: Arc<Identity>,
         shared: Arc<Shared>,
-        is_private: bool,
+        trust: Arc<TrustStore>,
         pins: KnownPeers,
         pins_path: Option<PathBuf>,
     ) -> Self {
@@ -80,7 +84,7 @@ impl Resolver {
             registry,
             identity,
             shared,
-            is_private,
+            trust,
             pins: Mutex::new(pins),
             pins_path,
             cache: Mutex::default(),
@@ -99,7 +103,7 @@ impl Resolver {
         if answer.node == self.node() {
             return Err(NodeError::Invalid(format!("{peer} is this node itself")));
         }
-        self.adopt(peer, &answer).await
+        self.adopt(peer, &answer)
     }
 
     /// The hostname of a node, as far as it is known without asking.
@@ -158,15 +162,21 @@ impl Resolver {
         (clock::now() < entry.at + LIFETIME).then(|| entry.target.clone())
     }
 
+    /// Asks where a node is. One that is private, does not trust us, and yet has a tunnel with us
+    /// came by itself: it can be answered as long as it lets us.
     async fn ask_for_node(&self, node: NodeId, peer: &PeerRef) -> Result<Answer, NodeError> {
         let resolve = self.signed(Request::Resolve {
             node_id: node,
             requester_id: self.node(),
             signature: None,
         });
-        let resolved = match self.call(resolve, peer).await? {
-            Response::ResolveOk(resolved) => resolved,
-            other => return Err(self.nonsense(&other)),
+        let resolved = match self.call(resolve, peer).await {
+            Ok(Response::ResolveOk(resolved)) => resolved,
+            Ok(other) => return Err(self.nonsense(&other)),
+            Err(NodeError::TrustRequired { .. }) if self.is_guest(node) => {
+                return self.look_up(node, peer).await;
+            }
+            Err(error) => return Err(error),
         };
         let mut answer = Answer {
             node,
@@ -175,19 +185,32 @@ impl Resolver {
             real_addr: resolved.real_addr,
             relay_only: resolved.relay_only,
             version: resolved.version,
+            is_guest: false,
         };
         if answer.public_key.is_none() {
             // A Go registry spreads this over two requests.
-            match self.call(Request::Lookup { node_id: node }, peer).await? {
-                Response::LookupOk(info) => {
-                    answer.public_key = info.public_key;
-                    answer.hostname = info.hostname;
-                    answer.version = info.version;
-                }
-                other => return Err(self.nonsense(&other)),
-            }
+            let known = self.look_up(node, peer).await?;
+            answer.public_key = known.public_key;
+            answer.hostname = known.hostname;
+            answer.version = known.version;
         }
         Ok(answer)
+    }
+
+    /// What everybody may know of a node: its key, but not where it is.
+    async fn look_up(&self, node: NodeId, peer: &PeerRef) -> Result<Answer, NodeError> {
+        match self.call(Request::Lookup { node_id: node }, peer).await? {
+            Response::LookupOk(info) => Ok(Answer {
+                node,
+                hostname: info.hostname,
+                public_key: info.public_key,
+                real_addr: String::new(),
+                relay_only: info.relay_only,
+                version: info.version,
+                is_guest: true,
+            }),
+            other => Err(self.nonsense(&other)),
+        }
     }
 
     async fn ask_for_hostname(&self, name: &str, peer: &PeerRef) -> Result<Answer, NodeError> {
@@ -211,20 +234,17 @@ impl Resolver {
             real_addr: found.real_addr,
             relay_only: found.relay_only,
             version: found.version,
+            is_guest: false,
         })
     }
 
     /// Checks an answer against the pins and gives it to the endpoint.
-    async fn adopt(&self, peer: &PeerRef, answer: &Answer) -> Result<Target, NodeError> {
-        let Some(key) = answer.public_key else {
-            return Err(NodeError::Rendezvous {
-                rendezvous: self.registry.addr().to_owned(),
-                reason: format!("it has no key for {peer}, so nothing can be encrypted to it"),
-            });
-        };
+    fn adopt(&self, peer: &PeerRef, answer: &Answer) -> Result<Target, NodeError> {
+        let key = answer.public_key.ok_or_else(|| self.keyless(peer))?;
         let addr = Addr::global(answer.node);
         self.check_pins(peer, addr, &key.0)?;
-        let is_trusted = self.is_private && self.is_trusted(answer.node).await;
+        // Only our own list counts: a registry must not be able to open a private node.
+        let is_trusted = self.trust.is_trusted(answer.node, &key.0);
         let is_native = answer.version.starts_with("pilot-agent/");
         let record = PeerRecord {
             public_key: key.0,
@@ -243,10 +263,12 @@ impl Resolver {
             let Cache { by_name, by_node } = &mut *cache;
             by_name.retain(|_, node| by_node.contains_key(node));
         }
-        if let Some(name) = &hostname {
+        // Only a name that was asked for: its pin has just been checked.
+        if let PeerRef::Hostname(name) = peer {
             cache.by_name.insert(name.clone(), answer.node);
         }
-        let entry = Entry { target: target.clone(), hostname, at: clock::now() };
+        let is_guest = answer.is_guest;
+        let entry = Entry { target: target.clone(), is_guest, hostname, at: clock::now() };
         cache.by_node.insert(answer.node, entry);
         Ok(target)
     }
@@ -276,25 +298,85 @@ impl Resolver {
         self.shared.look(|core| core.endpoint.node())
     }
 
-    async fn is_trusted(&self, node: NodeId) -> bool {
-        let request = Request::CheckTrust { node_id: self.node(), peer_id: node };
-        matches!(self.registry.call(request).await, Ok(Response::CheckTrustOk { trusted: true }))
+    fn is_guest(&self, node: NodeId) -> bool {
+        self.shared.look(|core| core.endpoint.peer(node).is_some())
+            && !self.trust.has_shut_us_out(node)
     }
 
     pub(super) fn signed(&self, request: Request) -> Request {
         request.signed(|text| self.identity.sign(text))
     }
 
+    /// Node id and key of a peer, which need not be reachable. The pins are checked.
+    pub(super) async fn identify(&self, peer: &PeerRef) -> Result<(NodeId, [u8; 32]), NodeError> {
+        let node = match peer {
+            PeerRef::Node(node) => *node,
+            PeerRef::Hostname(name) => {
+                let request = self.signed(Request::ResolveHostname {
+                    hostname: name.clone(),
+                    requester_id: self.node(),
+                    signature: None,
+                });
+                match self.call(request, peer).await? {
+                    Response::ResolveHostnameOk(found) => found.node_id,
+                    other => return Err(self.nonsense(&other)),
+                }
+            }
+        };
+        if node == self.node() {
+            return Err(NodeError::Invalid(format!("{peer} is this node itself")));
+        }
+        let known = self.look_up(node, peer).await?;
+        let key = known.public_key.ok_or_else(|| self.keyless(peer))?.0;
+        self.check_pins(peer, Addr::global(node), &key)?;
+        Ok((node, key))
+    }
+
+    /// Says what a failed dial to a private node really means, if that is what happened.
+    pub(super) fn blame_privacy(&self, peer: &PeerRef, error: NodeError) -> NodeError {
+        let is_silence =
+            matches!(error, NodeError::Timeout { .. } | NodeError::PeerUnreachable { .. });
+        let cache = self.cache();
+        let node = match peer {
+            PeerRef::Node(node) => Some(*node),
+            PeerRef::Hostname(name) => cache.by_name.get(name).copied(),
+        };
+        match node.and_then(|node| cache.by_node.get(&node)) {
+            Some(entry) if is_silence && entry.is_guest => {
+                drop(cache);
+                self.trust_required(peer)
+            }
+            _ => error,
+        }
+    }
+
+    fn trust_required(&self, peer: &PeerRef) -> NodeError {
+        let this = Addr::global(self.node()).to_string();
+        NodeError::TrustRequired { peer: peer.to_string(), this }
+    }
+
+    fn keyless(&self, peer: &PeerRef) -> NodeError {
+        NodeError::Rendezvous {
+            rendezvous: self.registry.addr().to_owned(),
+            reason: format!("it has no key for {peer}, so nothing can be encrypted to it"),
+        }
+    }
+
     async fn call(&self, request: Request, peer: &PeerRef) -> Result<Response, NodeError> {
         self.registry.call(request).await.map_err(|error| self.explain(error, peer))
     }
 
-    fn explain(&self, error: RegistryError, peer: &PeerRef) -> NodeError {
+    pub(super) fn explain(&self, error: RegistryError, peer: &PeerRef) -> NodeError {
         let rendezvous = self.registry.addr().to_owned();
+        let trust_required = || self.trust_required(peer);
         let peer = peer.to_string();
         match error {
-            RegistryError::Refused { code: ErrorCode::Private, .. } => {
-                NodeError::TrustRequired { peer, this: Addr::global(self.node()).to_string() }
+            RegistryError::Refused { code: ErrorCode::Private, .. } => trust_required(),
+            // A Go registry has no codes.
+            RegistryError::Refused { code: ErrorCode::Other, text, .. }
+                if text.contains("private") =>
+            {
+                trust_required()
             }
             RegistryError::Refused { code: ErrorCode::Offline, text, .. } => {
                 NodeError::PeerUnreachable { peer, reason: text }

@@ -17,6 +17,7 @@ use super::membership::{Membership, Profile};
 use super::messages::Messages;
 use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
+use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
 use super::{Inner, Node, services};
 use crate::crypto::{Identity, IdentityError, KnownPeers, StoredIdentity};
@@ -55,6 +56,9 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         }
         None => KnownPeers::default(),
     };
+    let trust_path =
+        pins_path.as_ref().map(|path| path.with_extension("").with_extension("trust.json"));
+    let trusted = TrustStore::load(trust_path, config.trust_auto_approve)?;
     let mut host = match &spec {
         RendezvousSpec::Embedded { port } => Some(EmbeddedHost::new(*port, &home)),
         RendezvousSpec::Remote { .. } => None,
@@ -106,10 +110,11 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         registry,
         identity.clone(),
         shared.clone(),
-        !config.public,
+        trusted.clone(),
         pins,
         pins_path,
     ));
+    let trust = Trust::new(shared.clone(), resolver.clone(), trusted);
 
     let inbox = match (&config.inbox, &config.hostname) {
         (Some(inbox), _) => inbox.clone(),
@@ -117,9 +122,10 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(drive(shared.clone()));
-    tasks.spawn(upkeep(shared.clone(), resolver.clone(), upcall_queue));
-    services::spawn(&mut tasks, &shared, &resolver, &config, inbox)?;
+    tasks.spawn(upkeep(shared.clone(), resolver.clone(), trust.clone(), upcall_queue));
+    services::spawn(&mut tasks, &shared, &resolver, &trust, &config, inbox)?;
     let heartbeat = config.heartbeat;
+    tasks.spawn(trust.clone().keep(heartbeat));
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
     // Sends the discover that waits in the outbox.
@@ -133,6 +139,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         messages: Messages { shared: shared.clone(), resolver: resolver.clone() },
         shared,
         resolver,
+        trust,
         membership,
         tasks: Mutex::new(tasks),
         config,
@@ -144,6 +151,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
 async fn upkeep(
     shared: Arc<Shared>,
     resolver: Arc<Resolver>,
+    trust: Arc<Trust>,
     mut upcalls: mpsc::UnboundedReceiver<Upcall>,
 ) {
     let slots = Arc::new(Semaphore::new(LOOKUPS));
@@ -164,8 +172,7 @@ async fn upkeep(
                 });
             }
             Upcall::PeerLost(node) => resolver.expire(node),
-            // Trust is kept by the registry; there is no inbox of handshakes here yet.
-            Upcall::HandshakeWaiting => {}
+            Upcall::HandshakeWaiting => trust.ring(),
         }
         while lookups.try_join_next().is_some() {}
     }

@@ -199,3 +199,45 @@ pub struct NodeInfo {
     /// Named counters, for people and dashboards.
     pub counters: Vec<(&'static str, u64)>,
 }
+
+/// A request for trust that waits for [`Node::approve`](super::Node::approve) or
+/// [`Node::reject`](super::Node::reject).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PendingTrust {
+    /// Who asks.
+    pub address: Addr,
+    /// Its hostname, where known.
+    pub hostname: Option<String>,
+    /// Its registered Ed25519 key.
+    pub public_key: [u8; 32],
+    /// Why, in its own words.
+    pub justification: String,
+    /// When it came, in seconds since 1970.
+    pub received_at: u64,
+}
+
+/// A peer that may find and reach this node although it is private.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrustedPeer {
+    /// Its address.
+    pub address: Addr,
+    /// Its hostname, where known.
+    pub hostname: Option<String>,
+    /// The Ed25519 key that is trusted.
+    pub public_key: [u8; 32],
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// It has said that it trusts this node, too.
+    pub mutual: bool,
+}
+
+/// What became of a request for trust.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TrustAnswer {
+    /// The peer trusts this node, and this node the peer.
+    Granted,
+    /// The peer's owner has not decided yet. The request stays with the peer.
+    Undecided,
+    /// The peer refused, with this reason (possibly none).
+    Refused(String),
+}

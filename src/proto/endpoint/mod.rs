@@ -216,6 +216,20 @@ impl Endpoint {
         self.after_tunnel(now, node);
     }
 
+    /// Admits a known peer to a private node, or no longer: then its streams are reset, and the
+    /// time in which it may answer a stream of ours is over.
+    pub fn set_trusted(&mut self, now: Instant, node: NodeId, is_trusted: bool) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.is_trusted = is_trusted;
+        if is_trusted {
+            return;
+        }
+        peer.dialled_at = None;
+        if self.config.is_private {
+            self.abort_streams(now, node);
+        }
+    }
+
     /// The registry does not know this peer: its streams fail, and it is forgotten.
     pub fn reject_peer(&mut self, now: Instant, node: NodeId, why: &StreamError) {
         self.fail_streams(now, node, why, u32::MAX);

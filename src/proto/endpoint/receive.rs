@@ -185,7 +185,7 @@ impl Endpoint {
 
     fn handle_datagram_packet(&mut self, now: Instant, packet: &Packet<'_>) {
         let header = &packet.header;
-        if packet.payload.is_empty() || !self.admits(now, header.src.node) {
+        if packet.payload.is_empty() || !self.admits(now, header.src.node, None) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&header.src.node) {

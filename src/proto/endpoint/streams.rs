@@ -8,13 +8,16 @@ use bytes::Bytes;
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
 use crate::proto::stream::{Segment, State, Stream, StreamError};
 use crate::wire::sack::looks_like_sack;
-use crate::wire::{Addr, Flags, NodeId, Packet, Seq};
+use crate::wire::{Addr, Flags, NodeId, Packet, Seq, ports};
 
 /// Where ephemeral ports begin.
 pub(super) const FIRST_EPHEMERAL: u16 = 49_152;
 
 /// Data without a stream is not reset for this long if its SYN may still come.
 const EARLY_DATA_GRACE: Duration = Duration::from_secs(3);
+
+/// Where answers to a private node come to.
+const ANSWER_PORTS: [u16; 3] = [ports::HANDSHAKE, ports::DATA_EXCHANGE, ports::MESSAGE];
 
 /// A stream and what the endpoint needs around it.
 #[derive(Debug)]
@@ -212,6 +215,16 @@ impl Endpoint {
         }
     }
 
+    /// Resets every stream with a peer.
+    pub(super) fn abort_streams(&mut self, now: Instant, node: NodeId) {
+        let streams = self.streams.iter().filter(|(_, slot)| slot.peer == node);
+        let ids: Vec<StreamId> =
+            streams.map(|(index, slot)| StreamId { slot: index, serial: slot.serial }).collect();
+        for id in ids {
+            self.abort(now, id);
+        }
+    }
+
     /// Takes a stream packet that opened.
     pub(super) fn handle_stream_packet(&mut self, now: Instant, packet: &Packet<'_>) {
         let header = &packet.header;
@@ -239,7 +252,7 @@ impl Endpoint {
             self.handle_orphan(now, packet);
             return;
         }
-        if !self.admits(now, node) {
+        if !self.admits(now, node, Some(local)) {
             self.stats.dropped_limited += 1;
             return;
         }
@@ -279,13 +292,15 @@ impl Endpoint {
         }
     }
 
-    /// Whether this node takes streams and datagrams from `node`.
-    pub(super) fn admits(&self, now: Instant, node: NodeId) -> bool {
-        !self.config.is_private
-            || self.peers.get(&node).is_some_and(|peer| {
-                peer.is_trusted
-                    || peer.dialled_at.is_some_and(|at| now < at + super::control::REPLY_WINDOW)
-            })
+    /// Whether this node takes streams to `port`, or datagrams (`None`), from `node`. A stranger
+    /// whom a private node dialled may answer for a while, on the ports that answers come to.
+    pub(super) fn admits(&self, now: Instant, node: NodeId, port: Option<u16>) -> bool {
+        if !self.config.is_private {
+            return true;
+        }
+        let Some(peer) = self.peers.get(&node) else { return false };
+        let may_answer = peer.dialled_at.is_some_and(|at| now < at + super::control::REPLY_WINDOW);
+        peer.is_trusted || may_answer && port.is_none_or(|port| ANSWER_PORTS.contains(&port))
     }
 
     /// Notes that something was done to a stream; [`settle`](Self::settle) does the rest.

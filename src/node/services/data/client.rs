@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::STEP;
 use super::link::{Budget, Link};
@@ -29,7 +28,6 @@ pub(in crate::node) async fn send(
     resolver: &Resolver,
     peer: &PeerRef,
     payload: &Payload,
-    _after: Duration,
 ) -> Result<(), NodeError> {
     let (size, limit) = (payload.data.len(), MAX_PAYLOAD - TAG_ROOM);
     if size > limit {

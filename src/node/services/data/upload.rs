@@ -38,7 +38,6 @@ pub(in crate::node) async fn send_file(
     resolver: &Resolver,
     peer: &PeerRef,
     path: &Path,
-    _after: Duration,
 ) -> Result<(), NodeError> {
     let source = Source::open(path).await?;
     let is_native = resolver.resolve(peer).await?.is_native;
