@@ -108,7 +108,12 @@ impl NodeStream {
 
     /// Ready when the stream is over on both sides.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll(cx, Stream::is_finished, |waiters, waker| waiters.other.push(waker)).map(|_| ())
+        self.poll(
+            cx,
+            |stream| stream.state() == State::Closed,
+            |waiters, waker| waiters.other.push(waker),
+        )
+        .map(|_| ())
     }
 
     /// Ready when the peer has accepted the stream, or refused it.
