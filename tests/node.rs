@@ -195,3 +195,55 @@ async fn closing_ends_what_waits() {
     assert_eq!(readable.unwrap_err(), NodeError::Closed);
     assert_eq!(a.try_message().unwrap_err(), NodeError::Closed);
 }
+
+/// A registry as the Go project's older ones are: it counts node ids up from one, takes no
+/// hostname with the registration, and knows none of our additions.
+async fn foreign_registry(first_id: u32) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                while let Ok(len) = socket.read_u32().await {
+                    let mut body = vec![0; len as usize];
+                    socket.read_exact(&mut body).await.unwrap();
+                    let request: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                    let kind = request["type"].as_str().unwrap();
+                    let reply = match kind {
+                        "register" => serde_json::json!({
+                            "type": "register_ok", "node_id": first_id, "network_id": 0,
+                            "address": "", "public_key": request["public_key"],
+                        }),
+                        "set_hostname" | "set_visibility" | "heartbeat" | "deregister" => {
+                            serde_json::json!({"type": format!("{kind}_ok")})
+                        }
+                        _ => serde_json::json!({"type": "error", "error": "request failed"}),
+                    };
+                    let reply = reply.to_string();
+                    socket.write_u32(u32::try_from(reply.len()).unwrap()).await.unwrap();
+                    socket.write_all(reply.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (addr, serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_the_id_that_a_foreign_registry_gives() {
+    let network = Network::new().await;
+    let (registry, serving) = foreign_registry(5).await;
+    let config = NodeConfig {
+        rendezvous: Some(registry.to_string()),
+        capabilities: vec!["anything".to_owned()],
+        ..network.config("a")
+    };
+    let a = Node::start(config).await.unwrap();
+    assert_eq!(a.address().to_string(), "0:0000.0000.0005");
+    let error = a.send(&peer("nobody"), text("?"), LIMIT).await.unwrap_err();
+    assert!(matches!(error, NodeError::PeerNotFound { .. }), "{error}");
+    a.close().await;
+    serving.abort();
+}
