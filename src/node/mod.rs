@@ -537,6 +537,7 @@ impl Node {
         // Undelivered data must not keep a program from ending.
         let _ = tokio::time::timeout(CLOSE_LINGER, drained).await;
         inner.shared.close();
+        inner.trust.wake();
         inner.membership.leave(self.address().node).await;
         let mut tasks =
             std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));

@@ -79,6 +79,11 @@ impl Trust {
         self.ring.notify_one();
     }
 
+    /// The node has closed: lets those who wait for an answer see it.
+    pub(super) fn wake(&self) {
+        self.store.wake();
+    }
+
     pub(super) fn pending(&self) -> Vec<PendingTrust> {
         let mut pending: Vec<PendingTrust> = self.store.look(|book| {
             let entries = book.pending().map(|pending| PendingTrust {
