@@ -460,57 +460,6 @@ impl Node {
         Ok(())
     }
 
-    /// Asks a peer for its trust, and gives it this node's when it agrees. Waits for the answer of
-    /// the peer's owner for at most `timeout`; an answer that comes later counts as well.
-    ///
-    /// # Errors
-    /// The peer is unknown, or neither it nor the registry takes the request.
-    pub async fn request_trust(
-        &self,
-        peer: &PeerRef,
-        justification: &str,
-        timeout: Duration,
-    ) -> Result<TrustAnswer, NodeError> {
-        self.inner.trust.request(peer, justification, timeout).await
-    }
-
-    /// Requests for trust that wait for [`approve`](Self::approve) or [`reject`](Self::reject).
-    #[must_use]
-    pub fn pending_trust(&self) -> Vec<PendingTrust> {
-        self.inner.trust.pending()
-    }
-
-    /// Trusts a peer, whether it has asked already or will ask: it may find and reach this node
-    /// although it is private.
-    ///
-    /// # Errors
-    /// The peer is unknown, or its key is not the pinned one.
-    pub async fn approve(&self, peer: &PeerRef) -> Result<(), NodeError> {
-        self.inner.trust.approve(peer).await
-    }
-
-    /// Drops a peer's request for trust, and tells it why.
-    ///
-    /// # Errors
-    /// The peer is unknown, or has not asked.
-    pub async fn reject(&self, peer: &PeerRef, reason: &str) -> Result<(), NodeError> {
-        self.inner.trust.reject(peer, reason).await
-    }
-
-    /// Trusts a peer no longer, and tells it. If this node is private, the peer's streams end.
-    ///
-    /// # Errors
-    /// The registry could not be told. This node does not trust the peer any more all the same.
-    pub async fn revoke(&self, peer: &PeerRef) -> Result<(), NodeError> {
-        self.inner.trust.revoke(peer).await
-    }
-
-    /// Whom this node trusts.
-    #[must_use]
-    pub fn trusted(&self) -> Vec<TrustedPeer> {
-        self.inner.trust.trusted()
-    }
-
     /// Replaces what others find this agent by.
     ///
     /// # Errors
@@ -537,6 +486,7 @@ impl Node {
         // Undelivered data must not keep a program from ending.
         let _ = tokio::time::timeout(CLOSE_LINGER, drained).await;
         inner.shared.close();
+        inner.trust.wake();
         inner.membership.leave(self.address().node).await;
         let mut tasks =
             std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));

@@ -180,3 +180,17 @@ async fn forged_handshakes_have_no_effect_and_hurt_nobody() {
     b.approve(&peer("a")).await.unwrap();
     assert!(a.trusted().is_empty(), "A's node never asked, so it takes no accept");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_a_node_ends_its_wait_for_an_answer() {
+    let network = Network::new().await;
+    let (a, b) = (network.node("a").await, network.node("b").await);
+    let asking = {
+        let a = a.clone();
+        tokio::spawn(async move { a.request_trust(&peer("b"), "", 60 * LIMIT).await })
+    };
+    until("pending", || !b.pending_trust().is_empty()).await;
+    a.close().await;
+    let ended = tokio::time::timeout(LIMIT, asking).await.expect("within the limit").unwrap();
+    assert_eq!(ended, Err(NodeError::Closed));
+}

@@ -5,7 +5,8 @@
 //! | `book` | the decisions, without I/O |
 //! | `store` | the book behind its lock, and its file |
 //! | `relay` | requests and answers by way of the registry, for peers that cannot be dialled |
-//! | this | the verbs, and what follows from a decision |
+//! | `verbs` | what [`Node`](super::Node) offers of it |
+//! | this | carrying the verbs out, and what follows from a decision |
 //!
 //! Direct messages come and go on stream port 444, see `services::handshake`.
 
@@ -14,6 +15,7 @@ mod book;
 mod book_tests;
 mod relay;
 mod store;
+mod verbs;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -77,6 +79,11 @@ impl Trust {
     /// Something waits at the registry.
     pub(super) fn ring(&self) {
         self.ring.notify_one();
+    }
+
+    /// The node has closed: lets those who wait for an answer see it.
+    pub(super) fn wake(&self) {
+        self.store.wake();
     }
 
     pub(super) fn pending(&self) -> Vec<PendingTrust> {

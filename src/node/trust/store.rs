@@ -68,6 +68,11 @@ impl TrustStore {
         result
     }
 
+    /// Has those who wait for a change look again.
+    pub(super) fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
     /// Sees every later change.
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
