@@ -141,15 +141,22 @@ impl Resolver {
             names.extend(entry.hostname);
         }
         let mut pins = self.pins();
-        let before = pins.iter().count();
-        for name in names {
+        let keys: Vec<_> =
+            names.iter().filter_map(|name| pins.forget(name)).map(|pin| pin.key).collect();
+        if keys.is_empty() {
+            return false;
+        }
+        // A peer is pinned by hostname and by address; who forgets one means the key.
+        let others: Vec<_> = pins
+            .iter()
+            .filter(|(_, pin)| keys.contains(&pin.key))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        for name in others {
             pins.forget(&name);
         }
-        let is_changed = pins.iter().count() < before;
-        if is_changed {
-            self.save(&pins);
-        }
-        is_changed
+        self.save(&pins);
+        true
     }
 
     fn cached(&self, peer: &PeerRef) -> Option<Target> {

@@ -45,7 +45,7 @@ def use(threads: int | None = None) -> Use:
 async def cycle(network: LocalNetwork, home: Path, number: int) -> None:
     options = {"rendezvous": network.rendezvous, "home": home, "listen": "127.0.0.1:0"}
     async with Node.start("alice", **options) as node:
-        if number % 10 == 0:
+        if number % 40 == 0:
             await soon(node.ping("bob"))
             await soon(node.send("bob", b"x" * 5000))
             async with node.open_stream("bob", 7) as stream:
