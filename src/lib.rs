@@ -5,7 +5,6 @@
 //!
 //! | module | what it does | may use |
 //! |---|---|---|
-//! | [`telemetry`] | counters | nothing of ours |
 //! | [`wire`] | codecs: bytes to typed values and back | nothing of ours |
 //! | [`crypto`] | identity, key derivation, AEAD, replay window | `wire` |
 //! | [`proto`] | sans-IO state machines: stream, tunnel, peer, endpoint, directory, beacon | `crypto` |
@@ -32,5 +31,4 @@ pub mod proto;
 #[cfg(feature = "python")]
 mod py;
 pub mod server;
-pub mod telemetry;
 pub mod wire;

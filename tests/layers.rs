@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may name those before it, never those after it; see `src/lib.rs`.
-const LAYERS: [&str; 8] = ["telemetry", "wire", "crypto", "proto", "net", "server", "node", "py"];
+const LAYERS: [&str; 7] = ["wire", "crypto", "proto", "net", "server", "node", "py"];
 
 /// Layers whose inputs are time, bytes and randomness. The rest is for those above.
 const SANS_IO: [&str; 3] = ["wire", "crypto", "proto"];

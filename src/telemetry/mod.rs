@@ -1,1 +1,0 @@
-//! Placeholder; see the layer table in lib.rs.
