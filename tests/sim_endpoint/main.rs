@@ -195,6 +195,40 @@ fn a_restarted_peer_is_noticed_within_a_round_trip_and_a_timer() {
 }
 
 #[test]
+fn a_stream_that_is_opened_to_a_restarted_peer_gets_through() {
+    with_seeds(40, |seed| {
+        let mut world = World::new(seed, LAN);
+        let (a, b) = (world.add_host(), world.add_host());
+        world.introduce(a, b);
+        let to = world.hosts[b].here();
+        world.at(a, |host, now| host.endpoint.warm_up(now, to.node));
+        world.run_for(seconds(2));
+        world.restart(b);
+        world.at(b, |host, _| host.endpoint.listen(9));
+        // The dialer does not know yet: its SYN is sealed with a key that is gone.
+        world.at(a, |host, now| {
+            let id = host.endpoint.connect(now, to, 9, true).unwrap();
+            host.endpoint.write(now, id, b"all of it").unwrap();
+            id
+        });
+        let mut data = Vec::new();
+        let mut accepted = None;
+        let arrived = world.run_until(seconds(5), |world| {
+            world.at(b, |host, now| {
+                accepted = accepted.or_else(|| host.endpoint.accept(9));
+                if let Some(id) = accepted
+                    && let Ok(Some(chunk)) = host.endpoint.read_chunk(now, id, 100)
+                {
+                    data.extend_from_slice(&chunk);
+                }
+            });
+            data == b"all of it"
+        });
+        assert!(arrived, "it got {data:?}");
+    });
+}
+
+#[test]
 fn messages_go_on_when_either_side_restarts() {
     with_seeds(60, |seed| {
         let mut world = World::new(seed, LAN);

@@ -434,6 +434,7 @@ impl Endpoint {
             TunnelEvent::PeerRestarted => {
                 peer.generation += 1;
                 let generation = peer.generation;
+                self.keep_dialing(node, generation);
                 self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
                 self.queue_peer(node);
                 self.events.push_back(EndpointEvent::PeerRestarted(node));

@@ -193,6 +193,16 @@ impl Endpoint {
         }
     }
 
+    /// Takes the streams that a peer has not answered yet over into `generation`: its new process
+    /// gets all of them with the next SYN.
+    pub(super) fn keep_dialing(&mut self, node: NodeId, generation: u32) {
+        for (_, slot) in &mut self.streams {
+            if slot.peer == node && slot.stream.state() == State::SynSent {
+                slot.generation = generation;
+            }
+        }
+    }
+
     /// Fails the streams with a peer that are older than `generation`.
     pub(super) fn fail_streams(
         &mut self,

@@ -22,7 +22,8 @@ const TAG_ROOM: usize = 2_048;
 ///
 /// It goes out tagged, as the tool of release 1.18 sends every message, so that the peer can
 /// answer it by its id. The headers `message_id` and `reply_to` become the tag; data exchange has
-/// no room for others.
+/// no room for others. When the connection breaks before the answer, because the peer restarted,
+/// the message goes out once more under the same id, of which a peer keeps one copy.
 pub(in crate::node) async fn send(
     shared: &Arc<Shared>,
     resolver: &Resolver,
@@ -34,6 +35,19 @@ pub(in crate::node) async fn send(
         return Err(NodeError::TooLarge { what: "message to a Go node", size, limit });
     }
     let tag = tag(payload)?;
+    match send_once(shared, resolver, peer, payload, tag.clone()).await {
+        Err(NodeError::StreamReset(_)) => send_once(shared, resolver, peer, payload, tag).await,
+        result => result,
+    }
+}
+
+async fn send_once(
+    shared: &Arc<Shared>,
+    resolver: &Resolver,
+    peer: &PeerRef,
+    payload: &Payload,
+    tag: Tag,
+) -> Result<(), NodeError> {
     let mut link = open(shared, resolver, peer).await?;
     let data = payload.data.clone();
     let (inner, plain) = match payload.kind {
