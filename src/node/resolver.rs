@@ -21,6 +21,10 @@ use crate::wire::{Addr, NodeId};
 
 /// How long an answer of the registry is used without asking again.
 const LIFETIME: Duration = Duration::from_secs(60);
+/// How long the embedded registry may take to move to another process, with those it knew.
+const MOVING: Duration = Duration::from_secs(5);
+/// Meanwhile it is asked this often.
+const MOVING_RETRY: Duration = Duration::from_millis(50);
 /// Answers kept.
 const CACHE_LIMIT: usize = 16_384;
 
@@ -68,6 +72,8 @@ pub(super) struct Resolver {
     trust: Arc<TrustStore>,
     pins: Mutex<KnownPeers>,
     pins_path: Option<PathBuf>,
+    /// How long a registry that is not there is waited for.
+    patience: Duration,
     cache: Mutex<Cache>,
 }
 
@@ -79,6 +85,7 @@ impl Resolver {
         trust: Arc<TrustStore>,
         pins: KnownPeers,
         pins_path: Option<PathBuf>,
+        is_embedded: bool,
     ) -> Self {
         Self {
             registry,
@@ -87,6 +94,7 @@ impl Resolver {
             trust,
             pins: Mutex::new(pins),
             pins_path,
+            patience: if is_embedded { MOVING } else { Duration::ZERO },
             cache: Mutex::default(),
         }
     }
@@ -96,10 +104,7 @@ impl Resolver {
         if let Some(target) = self.cached(peer) {
             return Ok(target);
         }
-        let answer = match peer {
-            PeerRef::Node(node) => self.ask_for_node(*node, peer).await?,
-            PeerRef::Hostname(name) => self.ask_for_hostname(name, peer).await?,
-        };
+        let answer = self.ask(peer).await?;
         if answer.node == self.node() {
             return Err(NodeError::Invalid(format!("{peer} is this node itself")));
         }
@@ -167,6 +172,32 @@ impl Resolver {
         };
         let entry = cache.by_node.get(&node)?;
         (clock::now() < entry.at + LIFETIME).then(|| entry.target.clone())
+    }
+
+    /// Asks the registry; an embedded one that is moving to another process, again.
+    async fn ask(&self, peer: &PeerRef) -> Result<Answer, NodeError> {
+        let mut gone_since = None;
+        loop {
+            let asked = match peer {
+                PeerRef::Node(node) => self.ask_for_node(*node, peer).await,
+                PeerRef::Hostname(name) => self.ask_for_hostname(name, peer).await,
+            };
+            let is_moving = match &asked {
+                Err(NodeError::Rendezvous { .. }) => true,
+                // The new host does not know everybody, and everything of them, at once.
+                Err(
+                    NodeError::PeerNotFound { .. }
+                    | NodeError::PeerUnreachable { .. }
+                    | NodeError::TrustRequired { .. },
+                ) => gone_since.is_some(),
+                _ => false,
+            };
+            let since = *gone_since.get_or_insert_with(clock::now);
+            if !is_moving || clock::now() >= since + self.patience {
+                return asked;
+            }
+            tokio::time::sleep(MOVING_RETRY).await;
+        }
     }
 
     /// Asks where a node is. One that is private, does not trust us, and yet has a tunnel with us

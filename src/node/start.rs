@@ -113,6 +113,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         trusted.clone(),
         pins,
         pins_path,
+        matches!(spec, RendezvousSpec::Embedded { .. }),
     ));
     let trust = Trust::new(shared.clone(), resolver.clone(), trusted);
 

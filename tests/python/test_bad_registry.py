@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pilot_agent import Node, PilotError, RegistryError
+from pilot_agent import Node, PilotError, RegistryError, Rendezvous
 from support.waits import native_threads, soon
 
 if TYPE_CHECKING:
@@ -118,8 +118,6 @@ async def test_a_name_that_does_not_resolve_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_failed_start_gives_the_identity_back(tmp_path: Path) -> None:
-    from pilot_agent import Rendezvous
-
     async with registry(says_no) as address:
         with pytest.raises(PilotError, match="closed today"):
             await soon(Node.start("alice", rendezvous=address, home=tmp_path, timeout=1.0))

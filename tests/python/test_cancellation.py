@@ -34,20 +34,6 @@ async def serve_nothing(bob: Node) -> None:
         return request.payload
 
 
-AWAITS: dict[str, Callable[[Node], Coroutine[Any, Any, Any]]] = {
-    "send": lambda node: node.send("bob", b"x"),
-    "request": lambda node: node.request("bob", b"x"),
-    "ping": lambda node: node.ping("bob"),
-    "recv": lambda node: node.recv(),
-    "find": lambda node: node.find("anything"),
-    "resolve": lambda node: node.resolve("bob"),
-    "open_stream": lambda node: _open(node),
-    "open_connection": lambda node: _open_connection(node),
-    "set_public": lambda node: node.set_public(True),
-    "set_capabilities": lambda node: node.set_capabilities(["nothing"]),
-}
-
-
 async def _open(node: Node) -> None:
     async with node.open_stream("bob", PORT):
         await asyncio.Event().wait()
@@ -61,10 +47,22 @@ async def _open_connection(node: Node) -> None:
         writer.close()
 
 
+AWAITS: dict[str, Callable[[Node], Coroutine[Any, Any, Any]]] = {
+    "send": lambda node: node.send("bob", b"x"),
+    "request": lambda node: node.request("bob", b"x"),
+    "ping": lambda node: node.ping("bob"),
+    "recv": lambda node: node.recv(),
+    "find": lambda node: node.find("anything"),
+    "resolve": lambda node: node.resolve("bob"),
+    "open_stream": _open,
+    "open_connection": _open_connection,
+    "set_public": lambda node: node.set_public(True),
+    "set_capabilities": lambda node: node.set_capabilities(["nothing"]),
+}
+
+
 @pytest.mark.parametrize("name", AWAITS)
-async def test_a_cancelled_call_leaves_the_node_working(
-    pair: tuple[Node, Node], name: str
-) -> None:
+async def test_a_cancelled_call_leaves_the_node_working(pair: tuple[Node, Node], name: str) -> None:
     alice, bob = pair
     await serve_nothing(bob)
     async with bob.listen(PORT):
@@ -197,9 +195,7 @@ async def test_a_cancelled_request_cancels_nothing_else(pair: tuple[Node, Node])
 async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
     async with LocalNetwork() as network:
         for delay in (0.0, 0.0, 0.001, 0.002, 0.004):
-            starting = asyncio.ensure_future(
-                _start("alice", network.rendezvous, tmp_path)
-            )
+            starting = asyncio.ensure_future(_start("alice", network.rendezvous, tmp_path))
             done, _ = await asyncio.wait([starting], timeout=delay)
             if done:
                 await (await starting).close()

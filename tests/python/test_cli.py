@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -75,7 +75,7 @@ async def test_send_delivers_text_and_files(
 
 async def test_request_prints_the_answer(pair: tuple[Node, Node], network: LocalNetwork) -> None:
     @pair[1].on_request
-    async def answer(request: Request) -> object:
+    async def answer(request: Request) -> Any:
         return request.json() if request.kind == "json" else request.text().upper()
 
     assert await pilot(network, "request", "bob", '{"a": [1]}') == (0, '{"a":[1]}\n', "")
@@ -122,7 +122,7 @@ async def test_rendezvous_serves_until_it_is_told_to_stop(
     async with running(*command, PILOT_HOME=str(tmp_path)) as server:
         address = json.loads(await server.line())["address"]
         async with pilot_agent.Node.start("alice", rendezvous=address, home=tmp_path) as alice:
-            assert await alice.resolve("alice") == alice.address
+            assert alice.info().rendezvous == address
         server.process.send_signal(number)
         assert await server.end() == 0
     assert (tmp_path / "rendezvous.redb").exists()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from pilot_agent import Stream
+    from pilot_agent._opening import Opening
     from pilot_agent.testing import LocalNetwork
 
 PORT = 4000
@@ -181,14 +182,16 @@ async def test_a_loop_that_ends_without_close_leaves_no_complaint(tmp_path: Path
 
 
 async def test_leaving_async_with_closes(network: LocalNetwork, tmp_path: Path) -> None:
-    options = {"rendezvous": network.rendezvous, "home": tmp_path}
-    async with Node.start("alice", **options) as node:
+    def start() -> Opening[Node]:
+        return Node.start("alice", rendezvous=network.rendezvous, home=tmp_path)
+
+    async with start() as node:
         assert not node.is_closed
-    assert node.is_closed
-    async with await Node.start("alice", **options) as node:
+    assert "closed" in repr(node)
+    async with await start() as node:
         assert not node.is_closed
-    assert node.is_closed
-    node = await Node.start("alice", **options)
+    assert "closed" in repr(node)
+    node = await start()
     await node.close()
 
 

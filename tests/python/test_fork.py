@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import traceback
@@ -40,9 +41,9 @@ async def in_child(body: Callable[[], None]) -> str:
             os._exit(status)
     os.close(write)
     try:
-        status = await soon(asyncio.to_thread(os.waitpid, child, 0), 20)
+        _, status = await soon(asyncio.to_thread(lambda: os.waitpid(child, 0)), 20)
         with os.fdopen(read, "rb", closefd=False) as pipe:
-            return "" if status[1] == 0 else f"status {status[1]}: {pipe.read().decode()}"
+            return "" if status == 0 else f"status {status}: {pipe.read().decode()}"
     finally:
         os.close(read)
 
@@ -109,8 +110,6 @@ async def test_a_child_that_drops_everything_does_no_harm(pair: tuple[Node, Node
     kept = [alice, bob, alice.listen(1), bob.datagrams(2)]
 
     def child() -> None:
-        import gc
-
         warnings.simplefilter("error")
         for thing in kept:
             vars(thing).clear()
@@ -135,7 +134,7 @@ async def test_many_forks_while_traffic_flows(pair: tuple[Node, Node]) -> None:
 
     talking = asyncio.create_task(talk())
     for _ in range(20):
-        assert await in_child(lambda: sys.stdout.flush()) == ""
+        assert await in_child(sys.stdout.flush) == ""
     stop.set()
     await soon(talking)
     assert sent > 0
@@ -160,4 +159,4 @@ async def test_the_parent_takes_its_identity_again_while_a_child_lives(
         assert again.address == alice.address
     finally:
         os.close(write)
-        await soon(asyncio.to_thread(os.waitpid, child, 0))
+        await soon(asyncio.to_thread(lambda: os.waitpid(child, 0)))

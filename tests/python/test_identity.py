@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import os
+import shutil
 import stat
-from typing import TYPE_CHECKING
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +26,7 @@ from support.programs import running
 from support.waits import soon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pilot_agent.testing import LocalNetwork
@@ -118,43 +123,38 @@ async def test_a_directory_that_is_a_file_says_so(network: LocalNetwork, tmp_pat
     await network.node("alice")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="makes a read-only mount")
+@contextlib.contextmanager
+def mounted(directory: Path, options: str) -> Iterator[Path]:
+    """A file system of its own: permissions and quotas do not bind root, who runs CI."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs to mount a file system")
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    if subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("may not mount a file system here")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
 async def test_a_read_only_directory_says_so(network: LocalNetwork, tmp_path: Path) -> None:
-    import shutil
-    import subprocess
-
-    if shutil.which("mount") is None:
-        pytest.skip("no mount command")
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], check=False
-    )
-    if made.returncode != 0:
-        pytest.skip("may not mount here")
-    try:
-        with pytest.raises(IdentityError, match="(?i)read-only"):
-            await network.node("alice", home=tmp_path / "home")
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    with mounted(tmp_path, "ro") as home, pytest.raises(IdentityError, match=r"(?i)read-only"):
+        await network.node("alice", home=home)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="makes a small mount")
+def fill(path: Path) -> None:
+    with path.open("wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+
+
 async def test_a_full_disk_says_so(network: LocalNetwork, tmp_path: Path) -> None:
-    import subprocess
-
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=False
-    )
-    if made.returncode != 0:
-        pytest.skip("may not mount here")
-    try:
-        with pytest.raises(OSError, match="space"), (tmp_path / "filler").open("wb") as filler:
-            while True:
-                filler.write(bytes(4096))
-                filler.flush()
-        with pytest.raises(IdentityError, match="(?i)space"):
-            await network.node("alice", home=tmp_path)
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    with mounted(tmp_path, "size=64k") as home:
+        with pytest.raises(OSError, match="space"):
+            fill(home / "filler")
+        with pytest.raises(IdentityError, match=r"(?i)space"):
+            await network.node("alice", home=home)
 
 
 async def test_a_broken_identity_file_is_not_overwritten(network: LocalNetwork) -> None:
@@ -186,8 +186,6 @@ async def test_a_peer_whose_key_changed_is_refused_until_it_is_forgotten(tmp_pat
     [pins] = home.rglob("alice.peers.json")
     text = pins.read_text()
     other = "A" * 42 + "E="
-    import base64
-
     key = base64.b64encode(bob.public_key).decode()
     if key in text:
         text = text.replace(key, other)
@@ -209,7 +207,7 @@ async def test_a_peer_whose_key_changed_is_refused_until_it_is_forgotten(tmp_pat
 
 
 async def test_start_refuses_what_makes_no_sense(network: LocalNetwork) -> None:
-    for options in (
+    nonsense: list[dict[str, Any]] = [
         {"listen": "nonsense"},
         {"rendezvous": "no port"},
         {"peer_timeout": -1.0},
@@ -217,7 +215,8 @@ async def test_start_refuses_what_makes_no_sense(network: LocalNetwork) -> None:
         {"capabilities": "one text"},
         {"capabilities": ["x" * 65]},
         {"capabilities": ["x"] * 17},
-    ):
+    ]
+    for options in nonsense:
         with pytest.raises((InvalidArgument, PilotError)):
             await network.node("alice", **options)
     await network.node("alice")

@@ -6,16 +6,14 @@ import asyncio
 import gc
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from pilot_agent import Node
 from pilot_agent.testing import LocalNetwork
 from support.waits import native_threads, soon
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CYCLES = 1000
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -32,10 +30,9 @@ class Use(NamedTuple):
 
 def use(threads: int | None = None) -> Use:
     gc.collect()
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        resident = int(statm.read().split()[1]) * PAGE
+    resident = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * PAGE
     return Use(
-        len(os.listdir("/proc/self/fd")),
+        len(list(Path("/proc/self/fd").iterdir())),
         native_threads(threads),
         len(asyncio.all_tasks()),
         resident,
@@ -43,8 +40,9 @@ def use(threads: int | None = None) -> Use:
 
 
 async def cycle(network: LocalNetwork, home: Path, number: int) -> None:
-    options = {"rendezvous": network.rendezvous, "home": home, "listen": "127.0.0.1:0"}
-    async with Node.start("alice", **options) as node:
+    async with Node.start(
+        "alice", rendezvous=network.rendezvous, home=home, listen="127.0.0.1:0"
+    ) as node:
         if number % 40 == 0:
             await soon(node.ping("bob"))
             await soon(node.send("bob", b"x" * 5000))
@@ -74,10 +72,11 @@ async def test_a_thousand_cycles_leave_nothing(tmp_path: Path) -> None:
 
 async def test_the_last_close_ends_the_runtime_every_time(tmp_path: Path) -> None:
     async def once() -> None:
-        async with LocalNetwork() as network:
-            options = {"rendezvous": network.rendezvous, "home": tmp_path}
-            async with Node.start("alice", **options):
-                pass
+        async with (
+            LocalNetwork() as network,
+            Node.start("alice", rendezvous=network.rendezvous, home=tmp_path),
+        ):
+            pass
 
     await once()
     before = use(0)

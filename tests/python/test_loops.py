@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pilot_agent import Node, Request
 from pilot_agent.testing import LocalNetwork
 from support.waits import native_threads, soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pilot_agent import Stream
+    from pilot_agent import Node, Request, Stream
 
 
 class Blind(asyncio.SelectorEventLoop):
     """A loop that watches no descriptors of others, as the proactor loop."""
 
-    def add_reader(self, *_: Any) -> None:
+    def add_reader(self, *_: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
 
 

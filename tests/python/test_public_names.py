@@ -59,10 +59,9 @@ def test_public_things_have_docstrings() -> None:
         value = getattr(pilot_agent, name)
         if not inspect.isclass(value):
             continue
-        members = inspect.getmembers(value, lambda m: inspect.isfunction(m) or inspect.isdatadescriptor(m))
-        for member, thing in members:
-            is_ours = getattr(thing, "__module__", "pilot_agent").startswith("pilot_agent")
-            if not member.startswith("_") and is_ours and not inspect.getdoc(thing):
+        for member, thing in vars(value).items():
+            is_code = isinstance(thing, (property, classmethod)) or inspect.isfunction(thing)
+            if not member.startswith("_") and is_code and not inspect.getdoc(thing):
                 missing.append(f"{name}.{member}")
     assert missing == []
 

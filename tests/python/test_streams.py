@@ -252,7 +252,8 @@ async def test_many_streams_share_a_tunnel(pair: tuple[Node, Node]) -> None:
 
     async def accept() -> None:
         async for stream in listener:
-            serving.append(asyncio.create_task(serve(stream)))
+            task = asyncio.create_task(serve(stream))
+            serving.append(task)
 
     serving: list[asyncio.Task[None]] = []
     async with bob.listen(PORT) as listener:

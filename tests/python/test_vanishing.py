@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,9 @@ PEER = """
 import asyncio, sys
 from pilot_agent import Node
 
+async def echo(stream):
+    await stream.write(await stream.readline())
+
 async def main(rendezvous, home):
     async with Node.start("mortal", rendezvous=rendezvous, home=home) as node:
         @node.on_request
@@ -31,8 +34,10 @@ async def main(rendezvous, home):
             return request.payload
         async with node.listen(4000) as listener:
             print("ready", flush=True)
+            streams = []
             async for stream in listener:
-                await stream.write(await stream.readline())
+                streams.append(stream)
+                asyncio.ensure_future(echo(stream))
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -103,12 +108,12 @@ async def test_streams_to_a_peer_that_restarted_fail_at_once(network: LocalNetwo
 
 async def test_peers_who_know_each_other_need_no_rendezvous(tmp_path: Path) -> None:
     rendezvous = await Rendezvous.start("127.0.0.1:0")
-    options = {"rendezvous": rendezvous.address, "home": tmp_path}
+    options: dict[str, Any] = {"rendezvous": rendezvous.address, "home": tmp_path}
     async with Node.start("alice", **options) as alice, Node.start("bob", **options) as bob:
         await alice.send("bob", "before")
         await rendezvous.close()
         await soon(alice.send("bob", "after"))
-        await soon(bob.send("alice", "back"))
+        await soon(bob.send((await soon(bob.recv())).sender, "back"))
         assert (await soon(alice.recv())).text() == "back"
         with pytest.raises(PilotError):
             await soon(alice.resolve("somebody-else"))
@@ -161,7 +166,7 @@ async def test_the_first_node_hosts_the_rendezvous_and_another_takes_over(
 
 
 async def test_nodes_that_start_at_once_agree_on_one_host(tmp_path: Path) -> None:
-    options = {"rendezvous": f"embedded:{free_port()}", "home": tmp_path}
+    options: dict[str, Any] = {"rendezvous": f"embedded:{free_port()}", "home": tmp_path}
 
     async def start(name: str) -> Node:
         return await Node.start(name, **options)

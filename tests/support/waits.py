@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def native_threads(expected: int | None = None) -> int:
     """
     deadline = time.monotonic() + 2
     while True:
-        count = len(os.listdir("/proc/self/task")) - threading.active_count()
+        count = len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
         if expected is None or count == expected or time.monotonic() > deadline:
             return count
         time.sleep(0.001)
