@@ -15,7 +15,7 @@ use super::types::PeerRef;
 use crate::crypto::{Identity, KnownPeers};
 use crate::net::clock;
 use crate::net::registry_client::{RegistryClient, RegistryError};
-use crate::proto::peer::PeerRecord;
+use crate::proto::endpoint::PeerRecord;
 use crate::wire::registry::{ErrorCode, PublicKey, Request, Response};
 use crate::wire::{Addr, NodeId};
 

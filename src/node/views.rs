@@ -2,8 +2,8 @@
 
 use super::{AgentInfo, Node, NodeError, NodeInfo, PathKind, PeerInfo};
 use crate::net::clock;
+use crate::proto::endpoint::Peer;
 use crate::proto::path::Via;
-use crate::proto::peer::Peer;
 use crate::wire::registry::{Request, Response};
 use crate::wire::{Addr, NodeId};
 

@@ -7,6 +7,5 @@ pub mod directory;
 pub mod endpoint;
 pub mod messenger;
 pub mod path;
-pub mod peer;
 pub mod stream;
 pub mod tunnel;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use pilot_agent::crypto::Identity;
 use pilot_agent::proto::beacon::{Action, Beacon, BeaconConfig, Roster};
+use pilot_agent::proto::endpoint::PeerRecord;
 use pilot_agent::proto::endpoint::{Endpoint, EndpointConfig, EndpointEvent, StreamId};
 use pilot_agent::proto::messenger::{Messenger, MessengerConfig, Outcome};
-use pilot_agent::proto::peer::PeerRecord;
 use pilot_agent::proto::stream::{StreamError, StreamEvent};
 use pilot_agent::proto::tunnel::LocalKeys;
 use pilot_agent::wire::{Addr, NodeId, ports};

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::peer::{LoosePacket, PendingPing};
 use super::{Endpoint, EndpointEvent};
 use crate::proto::path::Via;
-use crate::proto::peer::{LoosePacket, PendingPing};
 use crate::proto::stream::Outgoing;
 use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
 

@@ -19,13 +19,12 @@
 mod control;
 mod event;
 mod limits;
+mod peer;
+mod peers;
 mod receive;
 mod streams;
 mod timers;
 mod transmit;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -38,12 +37,12 @@ use slab::Slab;
 
 pub use control::MAX_DATAGRAM;
 pub use event::{ConnectError, EndpointEvent, EndpointStats, StreamId, Transmit};
+pub use peer::{Peer, PeerRecord};
 pub use streams::StreamEnds;
 
-use super::path::{PathAction, Via};
-use super::peer::{LoosePacket, Peer, PeerRecord};
+use super::path::Via;
 use super::stream::{StreamConfig, StreamError};
-use super::tunnel::{LocalKeys, Tunnel, TunnelConfig, TunnelEvent};
+use super::tunnel::{LocalKeys, TunnelConfig};
 use crate::wire::NodeId;
 use crate::wire::beacon::BeaconMessage;
 use limits::{Orphans, RateLimiter};
@@ -194,75 +193,6 @@ impl Endpoint {
         self.send_to_beacon(&BeaconMessage::Discover { node, public_key: None, extended: false });
     }
 
-    /// Gives the record of a peer, wanted or not. A key exchange that waited for it goes on.
-    pub fn set_peer(&mut self, now: Instant, node: NodeId, record: &PeerRecord) {
-        if node == self.node() {
-            return;
-        }
-        self.ensure_peer(now, node);
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        if !peer.has_record {
-            peer.has_record = true;
-            self.unverified -= 1;
-        }
-        peer.record_wanted = false;
-        peer.is_native |= record.is_native;
-        peer.is_trusted = record.is_trusted;
-        peer.path.set_relay_only(record.relay_only);
-        if let Some(endpoint) = record.endpoint {
-            peer.path.suggest(endpoint);
-        }
-        peer.tunnel.set_peer_key(now, record.public_key);
-        self.after_tunnel(now, node);
-    }
-
-    /// Admits a known peer to a private node, or no longer: then its streams are reset, and the
-    /// time in which it may answer a stream of ours is over.
-    pub fn set_trusted(&mut self, now: Instant, node: NodeId, is_trusted: bool) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.is_trusted = is_trusted;
-        if is_trusted {
-            return;
-        }
-        peer.dialled_at = None;
-        if self.config.is_private {
-            self.abort_streams(now, node);
-        }
-    }
-
-    /// The registry does not know this peer: its streams fail, and it is forgotten.
-    pub fn reject_peer(&mut self, now: Instant, node: NodeId, why: &StreamError) {
-        self.fail_streams(now, node, why, u32::MAX);
-        if self.peers.get(&node).is_some_and(|peer| peer.streams == 0) {
-            self.forget_peer(node);
-        } else if let Some(peer) = self.peers.get_mut(&node) {
-            peer.record_wanted = false;
-            peer.tunnel.peer_key_unavailable(now);
-        }
-    }
-
-    /// Starts agreeing keys with a peer whose record was given, unless that is done.
-    pub fn warm_up(&mut self, now: Instant, node: NodeId) {
-        self.start_tunnel(now, node);
-    }
-
-    /// Whether keys are agreed with the peer.
-    #[must_use]
-    pub fn is_ready(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.tunnel.is_ready())
-    }
-
-    /// State of a peer.
-    #[must_use]
-    pub fn peer(&self, node: NodeId) -> Option<&Peer> {
-        self.peers.get(&node)
-    }
-
-    /// All peers, in no order.
-    pub fn peers(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
-        self.peers.iter().map(|(node, peer)| (*node, peer))
-    }
-
     /// How a peer's frames go now.
     #[must_use]
     pub fn route(&self, node: NodeId) -> Option<Via> {
@@ -320,215 +250,5 @@ impl Endpoint {
             }
         }
         self.settle();
-    }
-
-    /// Replaces our keys toward every peer with a tunnel. Streams go on.
-    pub fn rekey(&mut self, now: Instant) {
-        let nodes: Vec<NodeId> =
-            self.peers.iter().filter(|(_, p)| p.tunnel.is_ready()).map(|(n, _)| *n).collect();
-        for node in nodes {
-            if let Some(peer) = self.peers.get_mut(&node) {
-                peer.tunnel.rekey(now);
-            }
-            self.after_tunnel(now, node);
-        }
-    }
-
-    fn peer_timeout(&mut self, now: Instant, node: NodeId) {
-        let has_relay = self.beacon.is_some();
-        let keepalive = self.config.keepalive;
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.tunnel.handle_timeout(now);
-        if peer.tunnel.is_ready() {
-            let action = peer.path.handle_timeout(now, has_relay);
-            let wants_keepalive = peer.keepalive_at(keepalive).is_some_and(|at| at <= now);
-            if wants_keepalive {
-                // Not when it leaves: until then it would be due again, for ever.
-                peer.last_sent = Some(now);
-            }
-            match action {
-                Some(PathAction::Probe(to)) => self.probe(node, to),
-                Some(PathAction::PunchAndProbe(to)) => {
-                    self.request_punch(node);
-                    self.probe(node, to);
-                }
-                None => {}
-            }
-            if wants_keepalive {
-                self.keep_alive(now, node);
-            }
-        }
-        self.after_tunnel(now, node);
-    }
-
-    /// Peers begin here: with the record from the registry, or with a key exchange out of the blue.
-    /// Returns `false` if there are too many of the latter kind.
-    fn ensure_peer(&mut self, now: Instant, node: NodeId) -> bool {
-        if self.peers.contains_key(&node) {
-            return true;
-        }
-        if self.unverified >= MAX_UNVERIFIED_PEERS {
-            self.stats.dropped_limited += 1;
-            return false;
-        }
-        self.unverified += 1;
-        let tunnel = Tunnel::new(node, self.config.tunnel.clone(), &mut self.rng);
-        self.peers.insert(node, Peer::new(now, tunnel));
-        true
-    }
-
-    fn forget_peer(&mut self, node: NodeId) {
-        if let Some(peer) = self.peers.remove(&node)
-            && !peer.has_record
-        {
-            self.unverified -= 1;
-        }
-    }
-
-    fn start_tunnel(&mut self, now: Instant, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.last_used = now;
-        if peer.tunnel.is_ready() {
-            return;
-        }
-        peer.tunnel.start(now);
-        self.after_tunnel(now, node);
-    }
-
-    /// Carries out what a tunnel wants after anything was done to it.
-    fn after_tunnel(&mut self, now: Instant, node: NodeId) {
-        self.send_exchange(now, node);
-        while let Some(event) = self.peers.get_mut(&node).and_then(|p| p.tunnel.poll_event()) {
-            self.on_tunnel_event(now, node, event);
-        }
-        // An event may have queued a frame.
-        self.send_exchange(now, node);
-        let has_relay = self.beacon.is_some();
-        let keepalive = self.config.keepalive;
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let deadline = [
-            peer.tunnel.poll_timeout(),
-            peer.path.poll_timeout(has_relay).filter(|_| peer.tunnel.is_ready()),
-            peer.keepalive_at(keepalive),
-        ];
-        // Never at once: whatever could be done now has been done, and a deadline that nothing
-        // moves must not become a busy loop.
-        let earliest = deadline.into_iter().flatten().min().map(|at| at.max(now + TICK));
-        self.timers.arm(TimerKey::Peer(node), &mut peer.armed, earliest);
-    }
-
-    fn on_tunnel_event(&mut self, now: Instant, node: NodeId, event: TunnelEvent) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        match event {
-            TunnelEvent::NeedPeerKey => {
-                if !peer.record_wanted {
-                    peer.record_wanted = true;
-                    self.events.push_back(EndpointEvent::NeedPeer(node));
-                }
-            }
-            TunnelEvent::Established => {
-                peer.generation += 1;
-                self.events.push_back(EndpointEvent::PeerReady(node));
-                self.queue_peer(node);
-            }
-            TunnelEvent::PeerRestarted => {
-                peer.generation += 1;
-                let generation = peer.generation;
-                self.keep_dialing(node, generation);
-                self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
-                self.queue_peer(node);
-                self.events.push_back(EndpointEvent::PeerRestarted(node));
-            }
-            TunnelEvent::Rekeyed => self.queue_peer(node),
-            TunnelEvent::IdentityMismatch { presented } => {
-                self.events.push_back(EndpointEvent::IdentityMismatch { node, presented });
-            }
-            TunnelEvent::GaveUp => {
-                let why = StreamError::PeerUnreachable;
-                self.fail_streams(now, node, &why, u32::MAX);
-                if let Some(peer) = self.peers.get_mut(&node) {
-                    peer.waiting.clear();
-                    peer.path.unconfirm();
-                }
-                self.events.push_back(EndpointEvent::PeerUnreachable(node));
-                let is_stranger =
-                    self.peers.get(&node).is_some_and(|p| !p.has_record && p.streams == 0);
-                if is_stranger {
-                    self.forget_peer(node);
-                }
-            }
-        }
-    }
-
-    /// Sends the key exchange frames that a peer's tunnel has made: directly, and through the relay
-    /// as well unless the direct path is proven (release 1.18 does the same; a duplicate is
-    /// harmless because only data frames are counted).
-    fn send_exchange(&mut self, now: Instant, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        while let Some(frame) = peer.tunnel.poll_handshake(now, &self.local) {
-            let on_relay = matches!(peer.path.route(self.beacon.is_some()), Some(Via::Relay));
-            let answer_to = peer.path.answer_to();
-            if let Some(moved) = answer_to {
-                self.outbox.push_back((moved, frame.bytes.clone()));
-            }
-            let only_copy = !on_relay && answer_to.is_none();
-            let direct = peer.path.direct().filter(|_| frame.may_copy || only_copy);
-            if let Some(direct) = direct {
-                self.outbox.push_back((direct, frame.bytes.clone()));
-            }
-            let unproven = frame.may_copy && !peer.path.is_confirmed();
-            if let Some(beacon) = self.beacon
-                && (on_relay || unproven)
-            {
-                let (sender, frame) = (self.local.node(), &frame.bytes);
-                let message = BeaconMessage::Relay { sender, destination: node, frame };
-                let mut wrapped = Vec::new();
-                message.encode(&mut wrapped);
-                self.outbox.push_back((beacon, wrapped));
-                if unproven {
-                    let requester = self.local.node();
-                    let punch =
-                        BeaconMessage::PunchRequest { requester, target: node, grant: None };
-                    let mut datagram = Vec::new();
-                    punch.encode(&mut datagram);
-                    self.outbox.push_back((beacon, datagram));
-                }
-            }
-        }
-    }
-
-    fn request_punch(&mut self, target: NodeId) {
-        let requester = self.node();
-        self.send_to_beacon(&BeaconMessage::PunchRequest { requester, target, grant: None });
-    }
-
-    fn send_to_beacon(&mut self, message: &BeaconMessage<'_>) {
-        if let Some(beacon) = self.beacon {
-            let mut datagram = Vec::new();
-            message.encode(&mut datagram);
-            self.outbox.push_back((beacon, datagram));
-        }
-    }
-
-    fn queue_packet(&mut self, node: NodeId, packet: LoosePacket) -> bool {
-        let Some(peer) = self.peers.get_mut(&node) else { return false };
-        let queued = peer.queue(packet);
-        if queued {
-            self.queue_peer(node);
-        } else {
-            self.stats.dropped_limited += 1;
-        }
-        queued
-    }
-
-    /// Gives a peer its turn to send.
-    fn queue_peer(&mut self, node: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&node)
-            && !peer.is_queued
-            && peer.tunnel.is_ready()
-        {
-            peer.is_queued = true;
-            self.ready_peers.push_back(node);
-        }
     }
 }

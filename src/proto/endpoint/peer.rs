@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::endpoint::StreamId;
-use super::path::PathSet;
-use super::tunnel::Tunnel;
+use super::StreamId;
+use crate::proto::path::PathSet;
+use crate::proto::tunnel::Tunnel;
 use crate::wire::Header;
 
 /// Small packets (datagrams, control) kept while keys are agreed. The newest is dropped, as
