@@ -282,6 +282,19 @@ fn without_a_direct_path_the_relay_serves_and_with_one_it_is_left() {
 }
 
 #[test]
+fn pings_alone_find_the_relay() {
+    let mut world = World::new(3, LAN);
+    let (a, b) = (world.add_host(), world.add_host());
+    world.run_for(seconds(1));
+    world.block(a, b);
+    world.introduce(a, b);
+    let to = world.hosts[b].node;
+    world.at(a, |host, now| host.endpoint.ping(now, to)).expect("known");
+    world.run_for(seconds(2));
+    assert_eq!(world.hosts[a].endpoint.route(to), Some(Via::Relay));
+}
+
+#[test]
 fn an_idle_stream_is_kept_alive_by_few_packets_and_still_works() {
     for blocked in [false, true] {
         let mut world = World::new(5, LAN);

@@ -37,7 +37,9 @@ class GoDaemon:
         directory: Its home, socket and log. Short, for a socket path has about 100 characters.
         rendezvous: `host:port`, registry (TCP) and beacon (UDP) alike.
         hostname: The name it registers.
+        listen: Its UDP address.
         flags: More flags of `pilot-daemon`.
+        prefix: What stands before its commands: `nsenter` and a namespace.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class GoDaemon:
         hostname: str,
         *,
         public: bool = True,
+        listen: str = "127.0.0.1:0",
         flags: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
     ) -> None:
         daemon, tool = binary("pilot-daemon"), binary("pilotctl")
         if daemon is None or tool is None:
@@ -58,12 +62,13 @@ class GoDaemon:
         self.home.mkdir(parents=True, exist_ok=True)
         self.socket = self.home / "s"
         self.log = self.home / "daemon.log"
-        self._tool = tool
+        self._tool = [*prefix, str(tool)]
         self._rendezvous = rendezvous
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
+            *prefix,
             *(str(daemon), "-registry", rendezvous, "-beacon", rendezvous),
-            *("-hostname", hostname, "-listen", "127.0.0.1:0", "-email", f"{hostname}@example.com"),
+            *("-hostname", hostname, "-listen", listen, "-email", f"{hostname}@example.com"),
             *("-socket", str(self.socket), "-identity", str(self.home / "identity.json")),
             *("-trust-auto-approve", "-no-skillinject", "-telemetry-url", "", "-motd-feed-url", ""),
             *(("-public",) if public else ()),
@@ -160,7 +165,7 @@ class GoDaemon:
             AssertionError: It failed; the text has its output.
         """
         process = await asyncio.create_subprocess_exec(
-            str(self._tool),
+            *self._tool,
             *arguments,
             env={**self._environment, "PILOT_REGISTRY": self._rendezvous},
             cwd=self.home,

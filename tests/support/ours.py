@@ -21,8 +21,17 @@ _READY_TIMEOUT = 20.0
 class Rendezvous:
     """`pilot rendezvous --listen ADDRESS` with a home of its own."""
 
-    def __init__(self, directory: Path, address: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        address: str,
+        *,
+        listen: str | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.address = address
+        self._prefix = prefix
+        self._listen = listen or address
         self.home = directory / "rendezvous"
         self.home.mkdir(parents=True, exist_ok=True)
         self.log = self.home / "rendezvous.log"
@@ -33,7 +42,7 @@ class Rendezvous:
         program = Path(sys.executable).with_name("pilot")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(program), "rendezvous", "--listen", self.address],
+                [*self._prefix, str(program), "rendezvous", "--listen", self._listen],
                 env={**os.environ, "HOME": str(self.home), "PILOT_HOME": str(self.home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::StreamId;
 use crate::proto::path::PathSet;
 use crate::proto::tunnel::Tunnel;
-use crate::wire::Header;
+use crate::wire::{Flags, Header, Protocol};
 
 /// Small packets (datagrams, control) kept while keys are agreed. The newest is dropped, as
 /// release 1.18 does.
@@ -34,6 +34,17 @@ pub(super) struct LoosePacket {
     pub(super) payload: Vec<u8>,
     /// Send it to this address whatever the path is (probes of the direct path).
     pub(super) direct_to: Option<std::net::SocketAddr>,
+}
+
+impl LoosePacket {
+    /// Whether this is a ping, whose answer the path can wait for. Nothing answers a datagram or
+    /// a keep-alive, and a probe is about a path of its own.
+    pub(super) fn is_question(&self) -> bool {
+        self.header.protocol == Protocol::Control
+            && !self.header.flags.contains(Flags::ACK)
+            && !self.payload.is_empty()
+            && self.direct_to.is_none()
+    }
 }
 
 /// A ping that waits for its answer.

@@ -103,12 +103,18 @@ impl Endpoint {
         peer.bytes_sent += sent;
         peer.last_sent = Some(now);
         peer.last_used = now;
+        self.expect_answer(now, node, route);
+        Some(Transmit { destination, segment_size: size })
+    }
+
+    /// Lets the path notice when what was sent is not answered.
+    fn expect_answer(&mut self, now: Instant, node: NodeId, route: Via) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
         let was_waiting = peer.path.poll_timeout(self.beacon.is_some());
         peer.path.on_sent(now, route);
         if was_waiting.is_none() {
             self.after_tunnel(now, node);
         }
-        Some(Transmit { destination, segment_size: size })
     }
 
     /// Appends the next segment of a stream as a sealed datagram; `false` if it has none.
@@ -178,6 +184,9 @@ impl Endpoint {
         peer.last_sent = Some(now);
         self.wrap(node, route, buf);
         let destination = self.destination(route)?;
+        if packet.is_question() {
+            self.expect_answer(now, node, route);
+        }
         Some(Transmit { destination, segment_size: buf.len() })
     }
 
