@@ -94,7 +94,9 @@ impl Wire {
 
     pub(crate) async fn write(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            match self.stream.try_write(bytes).unwrap() {
+            // Who gets too much of a bad thing may hang up before its end.
+            let Ok(written) = self.stream.try_write(bytes) else { return };
+            match written {
                 0 => poll_fn(|cx| self.stream.poll_writable(cx)).await.unwrap(),
                 written => bytes = &bytes[written..],
             }

@@ -203,15 +203,16 @@ impl Trust {
         let was_trusted = self.store.change(|book| book.revoke(node)).await;
         self.unreported().remove(&node);
         self.expel(node);
+        // The registry first: when the peer learns of it, nobody lets it in any more.
+        let us = self.node();
+        let request = Request::RevokeTrust { node_id: us, peer_id: node, signature: None };
+        let revoked = self.resolver.registry.call(self.resolver.signed(request)).await;
         let message = self.message(HandshakeKind::Revoke, node, "", "");
         if was_trusted && let Err(error) = self.send(node, &message).await {
             debug!(%peer, %error, "could not tell the peer that trust is revoked");
         }
         // Dialling it opened a way back.
         self.expel(node);
-        let us = self.node();
-        let request = Request::RevokeTrust { node_id: us, peer_id: node, signature: None };
-        let revoked = self.resolver.registry.call(self.resolver.signed(request)).await;
         revoked.map(|_| ()).map_err(|error| self.resolver.explain(error, peer))
     }
 
