@@ -47,11 +47,15 @@ from .message import (
     Reply,
     Request,
     StreamStats,
+    TrustAnswer,
+    TrustedPeer,
+    TrustRequest,
 )
 from .node import Node
 from .payload import JSON, Payload
 from .rendezvous import Rendezvous
 from .stream import Listener, Stream
+from .trust import Trust
 
 __all__ = [
     "JSON",
@@ -90,7 +94,11 @@ __all__ = [
     "Stream",
     "StreamReset",
     "StreamStats",
+    "Trust",
+    "TrustAnswer",
+    "TrustRequest",
     "TrustRequired",
+    "TrustedPeer",
     "Unsupported",
     "__version__",
 ]

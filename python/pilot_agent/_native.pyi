@@ -13,6 +13,7 @@ __all__ = [
     "Op",
     "Rendezvous",
     "Stream",
+    "Trust",
     "__version__",
     "shutdown",
     "start_node",
@@ -27,6 +28,7 @@ _Kind: TypeAlias = Literal["bytes", "text", "json", "file"]
 _Message: TypeAlias = tuple[str, str | None, int, _Kind, bytes, _Headers, str | None, Path | None]
 _Request: TypeAlias = tuple[int, str, str | None, _PayloadKind, bytes, _Headers]
 _Reply: TypeAlias = tuple[str, _PayloadKind, bytes, _Headers]
+_TrustAnswer: TypeAlias = tuple[Literal["granted", "undecided", "refused"], str]
 _Pong: TypeAlias = tuple[str, float, _Path, str]
 
 class _PeerInfo(TypedDict):
@@ -161,6 +163,18 @@ class Node:
     def reply(self, ticket: int, kind: str, data: bytes | bytearray, headers: _Headers) -> None: ...
     def reply_error(self, ticket: int, reason: str) -> None: ...
     def close(self) -> Future[None]: ...
+
+@final
+class Trust:
+    def __new__(cls, node: Node) -> Trust: ...
+    def request(
+        self, bridge: Bridge, token: int, peer: str | int, reason: str, seconds: float | None
+    ) -> tuple[Op | None, _TrustAnswer | None]: ...
+    def pending(self) -> list[tuple[str, str | None, bytes, str, int]]: ...
+    def trusted(self) -> list[tuple[str, str | None, bytes, int, bool]]: ...
+    def approve(self, peer: str | int) -> Future[None]: ...
+    def reject(self, peer: str | int, reason: str) -> Future[None]: ...
+    def revoke(self, peer: str | int) -> Future[None]: ...
 
 @final
 class Stream:

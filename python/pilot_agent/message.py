@@ -24,6 +24,9 @@ __all__ = [
     "Reply",
     "Request",
     "StreamStats",
+    "TrustAnswer",
+    "TrustRequest",
+    "TrustedPeer",
 ]
 
 Peer: TypeAlias = str | int
@@ -251,6 +254,61 @@ class StreamStats:
     send_buffered: int
     recv_buffered: int
     max_payload: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRequest:
+    """A request for trust that waits for a decision.
+
+    Attributes:
+        address: Who asks.
+        hostname: Its hostname, where known.
+        public_key: Its Ed25519 key.
+        reason: Why, in its own words.
+        received_at: When it came, in seconds since 1970.
+    """
+
+    address: str
+    hostname: str | None
+    public_key: bytes
+    reason: str
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedPeer:
+    """A peer that may find and reach this node although it is private.
+
+    Attributes:
+        address: Its address.
+        hostname: Its hostname, where known.
+        public_key: The Ed25519 key that is trusted.
+        since: Since when, in seconds since 1970.
+        mutual: It has said that it trusts this node, too.
+    """
+
+    address: str
+    hostname: str | None
+    public_key: bytes
+    since: int
+    mutual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnswer:
+    """What became of a request for trust.
+
+    Attributes:
+        state: ``"granted"``, ``"undecided"`` or ``"refused"``.
+        reason: Why it was refused, in the words of the peer's owner.
+    """
+
+    state: Literal["granted", "undecided", "refused"]
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether the peer trusts this node."""
+        return self.state == "granted"
 
 
 for _name in __all__:

@@ -22,6 +22,7 @@ mod port;
 mod rendezvous;
 mod runtime;
 mod stream;
+mod trust;
 
 use pyo3::prelude::*;
 
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<runtime::Lease>()?;
     module.add_class::<node::Node>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_class::<trust::Trust>()?;
     module.add_class::<port::Listener>()?;
     module.add_class::<port::DatagramPort>()?;
     module.add_class::<rendezvous::Rendezvous>()?;

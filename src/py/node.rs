@@ -44,7 +44,7 @@ pub(crate) fn start_node(
 }
 
 impl Node {
-    fn get(&self) -> PyResult<node::Node> {
+    pub(super) fn get(&self) -> PyResult<node::Node> {
         // Cloned out: the lock is never held while Python code may run.
         let node = self.node.get()?.lock().unwrap_or_else(PoisonError::into_inner).clone();
         node.ok_or_else(|| closed("node"))
