@@ -1,8 +1,10 @@
-"""Echo servers of the plain peers, one kind a process; prints its port when it is ready."""
+"""Echo servers, one kind a process; prints its port when it is ready."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import ssl
 import sys
 from typing import cast
@@ -25,6 +27,16 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self.transport.sendto(data, addr)
 
 
+def echo_behind_a_go_daemon(socket: str, port: int) -> None:
+    sdk = importlib.import_module("pilotprotocol")
+    # The end of a connection is an error to the SDK.
+    with contextlib.suppress(sdk.PilotError), sdk.Driver(socket).listen(port) as listener:
+        print(port, flush=True)
+        with listener.accept() as connection:
+            while data := connection.read(4096):
+                connection.write(data)
+
+
 async def main(kind: str, *files: str) -> None:
     if kind == "udp":
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -42,4 +54,7 @@ async def main(kind: str, *files: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if sys.argv[1] == "go":
+        echo_behind_a_go_daemon(sys.argv[2], int(sys.argv[3]))
+    else:
+        asyncio.run(main(*sys.argv[1:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Lab, Peer
-from .go import GoSdk, PilotctlToGo, PilotctlToOurs
+from .go import GoHandler, GoSdk, PilotctlToGo, PilotctlToOurs
 from .ours import OurRequest, OurStream
 from .sockets import AsyncioTcp, AsyncioTls, AsyncioUdp
 
@@ -13,6 +13,7 @@ PEERS: list[type[Peer]] = [
     OurStream,
     OurRequest,
     GoSdk,
+    GoHandler,
     PilotctlToOurs,
     PilotctlToGo,
     AsyncioTcp,

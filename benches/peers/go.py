@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from support.godaemon import GoDaemon, binary
@@ -13,7 +16,7 @@ from support.ours import AgentProcess
 
 from .base import Peer
 
-__all__ = ["GoSdk", "PilotctlToGo", "PilotctlToOurs"]
+__all__ = ["GoHandler", "GoSdk", "PilotctlToGo", "PilotctlToOurs"]
 
 _ECHO = 7
 # What it is fastest with, of 4 to 64 KiB; with 256 KiB its stream ends in an error.
@@ -55,9 +58,14 @@ class GoSdk(_Go):
         self._other = self.new_daemon(self.lab.hostname("go-other"))
         await asyncio.to_thread(self._other.start)
         self._driver = importlib.import_module("pilotprotocol").Driver(str(self.daemon.socket))
+        port = await self.serve(self._other)
         self._connection = await asyncio.to_thread(
-            self._driver.dial, f"{self._other.address}:{_ECHO}"
+            self._driver.dial, f"{self._other.address}:{port}"
         )
+
+    async def serve(self, other: GoDaemon) -> int:  # noqa: ARG002  (for those who need it)
+        """What echoes at the other daemon: here its own service."""
+        return _ECHO
 
     async def stop(self) -> None:
         for handle in (self._connection, self._driver):
@@ -101,6 +109,33 @@ class GoSdk(_Go):
                 left -= len(self._connection.read(left))
             times.append(time.perf_counter() - start)
         return times
+
+
+class GoHandler(GoSdk):
+    """The same, but echoed by a Python program at the other daemon, as `request()` is answered."""
+
+    name = "Go daemon, Python echoes"
+
+    _handler: asyncio.subprocess.Process | None = None
+
+    async def serve(self, other: GoDaemon) -> int:
+        server = Path(__file__).parent.parent / "servers.py"
+        self._handler = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(server), "go", str(other.socket), "4000"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._handler.stdout is not None, "asked for"
+        return int(await self._handler.stdout.readline())
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self._handler is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                self._handler.kill()
+            await self._handler.wait()
+
+    async def throughput(self, size: int) -> float:
+        raise NotImplementedError
 
 
 class _Pilotctl(_Go):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -31,7 +32,8 @@ class _Socket(Peer):
 
     async def stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                self._process.kill()
             await self._process.wait()
 
 
