@@ -59,12 +59,13 @@ impl TrustStore {
     /// Changes the book, and saves it if that made a difference.
     pub(super) async fn change<T>(self: &Arc<Self>, verb: impl FnOnce(&mut TrustBook) -> T) -> T {
         let result = verb(&mut self.book());
-        self.changed.send_replace(());
         if self.path.is_some() {
             let store = self.clone();
             // A node that closes meanwhile has saved the change or has not; both are whole files.
             let _ = spawn_blocking(move || store.save()).await;
         }
+        // Who waited for the change may end the process next: it is on disk now.
+        self.changed.send_replace(());
         result
     }
 
