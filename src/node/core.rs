@@ -148,6 +148,8 @@ pub(super) struct Core {
     upcalls: mpsc::UnboundedSender<Upcall>,
     run: Vec<u8>,
     blocked: Option<Transmit>,
+    /// The last turn ended before everything was sent.
+    has_more: bool,
     /// When the driver will wake by itself; an earlier deadline must wake it.
     driver_wakes: Option<Instant>,
 }
@@ -174,24 +176,30 @@ impl Core {
             upcalls,
             run: Vec::with_capacity(64 << 10),
             blocked: None,
+            has_more: false,
             driver_wakes: None,
         }
     }
 
     /// Does what follows from the inputs: events, then datagrams, until neither is left.
     fn turn(&mut self, now: Instant, udp: &UdpIo, effects: &mut Effects) {
+        self.has_more = true;
         for _ in 0..RUNS_PER_TURN {
             self.dispatch(now, effects);
             let transmit = match self.blocked.take() {
                 Some(transmit) => transmit,
                 None => match self.endpoint.poll_transmit(now, &mut self.run) {
                     Some(transmit) => transmit,
-                    None => break,
+                    None => {
+                        self.has_more = false;
+                        break;
+                    }
                 },
             };
             let sent = udp.try_send(transmit.destination, &self.run, transmit.segment_size);
             if sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
                 self.blocked = Some(transmit);
+                self.has_more = false;
                 break;
             }
         }
@@ -330,6 +338,7 @@ impl Shared {
         core.turn(now, &self.udp, &mut effects);
         let deadline = core.next_deadline();
         let ring = core.blocked.is_some()
+            || core.has_more
             || deadline.is_some_and(|at| core.driver_wakes.is_none_or(|wakes| at < wakes));
         if ring {
             // Once is enough until the driver has looked.

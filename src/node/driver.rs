@@ -30,7 +30,8 @@ pub(super) async fn drive(shared: Arc<Shared>) {
             }
             _ = shared.udp.writable(), if is_blocked => shared.act(|_, _| ()),
             () = timer => shared.act(|core, now| core.handle_timeout(now)),
-            () = shared.rung() => {}
+            // A turn that was cut short goes on, or there is an earlier deadline.
+            () = shared.rung() => shared.act(|_, _| ()),
         }
         tokio::task::consume_budget().await;
     }

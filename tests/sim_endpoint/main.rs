@@ -385,3 +385,25 @@ fn garbage_forgery_and_replay_change_nothing() {
         assert!(!world.hosts.iter().any(restarted));
     });
 }
+
+#[test]
+fn a_stream_waits_for_a_way_to_its_peer() {
+    let mut world = World::new(5, LAN);
+    let (a, b) = (world.add_host(), world.add_host());
+    world.at(b, |host, _| host.endpoint.listen(9));
+    world.at(a, |host, _| host.endpoint.set_beacon(None));
+    let (node, mut record) = world.record(b);
+    let endpoint = record.endpoint.take();
+    let to = world.hosts[b].here();
+    let stream = world.at(a, |host, now| {
+        host.endpoint.set_peer(now, node, &record);
+        host.endpoint.connect(now, to, 9, true).unwrap()
+    });
+    world.run_for(seconds(2));
+    record.endpoint = endpoint;
+    world.at(a, |host, now| host.endpoint.set_peer(now, node, &record));
+    let is_open = world.run_until(seconds(3), |world| {
+        world.hosts[a].endpoint.stream(stream).is_some_and(|s| s.dialect().is_some())
+    });
+    assert!(is_open);
+}

@@ -31,6 +31,8 @@ impl Endpoint {
         }
         peer.tunnel.set_peer_key(now, record.public_key);
         self.after_tunnel(now, node);
+        // There may be a way to it now.
+        self.queue_peer(node);
     }
 
     /// Admits a known peer to a private node, or no longer: then its streams are reset, and the

@@ -327,17 +327,17 @@ impl Endpoint {
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.dirty.pop() {
             self.settle_stream(id);
-            let Some(slot) = self.slot_mut(id) else { continue };
-            slot.is_dirty = false;
-            if slot.is_ready {
+            let Some(slot) = self.streams.get_mut(id.slot).filter(|s| s.serial == id.serial) else {
                 continue;
-            }
-            slot.is_ready = true;
+            };
+            slot.is_dirty = false;
             let node = slot.peer;
-            if let Some(peer) = self.peers.get_mut(&node) {
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
+            if !slot.is_ready {
+                slot.is_ready = true;
                 peer.ready.push_back(id);
-                self.queue_peer(node);
             }
+            self.queue_peer(node);
         }
     }
 

@@ -208,6 +208,7 @@ impl Messenger {
         endpoint.release(now, id);
         if let Some(peer) = self.peers.get_mut(&lane.peer.node) {
             peer.own_lanes.retain(|own| *own != id);
+            peer.inbound_lanes -= usize::from(!lane.is_own);
             if peer.shared == Some(id) {
                 peer.shared = None;
             }

@@ -33,6 +33,9 @@ use incoming::PendingRequest;
 use lane::Lane;
 use outgoing::Outgoing;
 
+/// Lanes that one peer may have open to us; each may hold an unfinished frame in memory.
+const MAX_INBOUND_LANES: usize = 256;
+
 /// Settings of a messenger.
 #[derive(Clone, Debug)]
 pub struct MessengerConfig {
@@ -142,6 +145,7 @@ struct PeerState {
     next_id: u64,
     shared: Option<StreamId>,
     own_lanes: Vec<StreamId>,
+    inbound_lanes: usize,
     history: History,
     /// Ids that are not answered yet, those held back included.
     open_ids: BTreeSet<u64>,
@@ -284,6 +288,13 @@ impl Messenger {
         }
         while let Some(id) = endpoint.accept(port) {
             let Some(ends) = endpoint.ends(id) else { continue };
+            let inbound = &mut self.peers.entry(ends.peer.node).or_default().inbound_lanes;
+            if *inbound >= MAX_INBOUND_LANES {
+                endpoint.abort(now, id);
+                endpoint.release(now, id);
+                continue;
+            }
+            *inbound += 1;
             self.lanes.insert(id, Lane::new(now, ends.peer, false, self.config.max_payload));
             self.greet(now, endpoint, id);
             self.read_lane(now, endpoint, id);
