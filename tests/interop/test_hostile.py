@@ -80,7 +80,7 @@ async def test_frames_on_the_path_change_nothing(
             finally:
                 attacking.cancel()
     assert pong.path == "direct"
-    assert sent[0] > 2000, f"only {sent[0]} datagrams were sent: this has shown nothing"
+    assert sent[0] > 500, f"only {sent[0]} datagrams were sent: this has shown nothing"
 
 
 async def test_bytes_on_the_services_of_a_node_change_nothing(
