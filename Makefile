@@ -26,7 +26,7 @@ help: ## list the targets
 deps: ## install missing system packages (Debian, as root; otherwise only says what is missing)
 	@.ci/deps $(PYTHON)
 
-$(VENV)/.stamp: pyproject.toml
+$(VENV)/.stamp: pyproject.toml | deps
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group dev
@@ -40,7 +40,7 @@ build: venv ## build the extension (release) and install the package into .venv,
 demo: build ## run the research fleet: a coordinator and three specialists
 	$(BIN)/python examples/fleet/run.py
 
-test: deps lint test-rust test-python interop ## everything CI runs
+test: lint test-rust test-python interop ## everything CI runs
 
 test-rust: ## unit, property, simulation and layout tests; needs no Python
 	cargo test --locked
