@@ -5,39 +5,41 @@
 //! loop's thread then drains everything. Rings are coalesced: under load a batch of completions
 //! costs one wake-up.
 
-use std::future::Future;
 use std::io::{self, Read, Write};
 #[cfg(unix)]
 use std::os::fd::AsRawFd;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use pyo3::prelude::*;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-use super::errors::{self, Failure};
+use super::errors;
 use super::fork::Held;
-use super::runtime::{Caught, guarded, handle};
-use crate::node::NodeError;
-
-/// Longest wait for a cancelled operation to be gone.
-const JOIN_LIMIT: Duration = Duration::from_secs(1);
+use super::op::Polled;
+use super::runtime::guarded;
 
 /// Makes the Python value of a completion, attached to the interpreter.
-type Deliver = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+pub(crate) type Deliver = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// What happened to a token.
+pub(crate) enum Item {
+    /// Polling again may help.
+    Wake,
+    /// It is done.
+    Done(Deliver),
+    /// Its future can go on, on the loop's thread.
+    Poll(Arc<Polled>),
+}
 
 /// What `drain` gives to Python: token, value, error.
 type Drained = (u64, Option<Py<PyAny>>, Option<Py<PyAny>>);
 
 /// Completions on their way to one event loop.
 pub(crate) struct Queue {
-    items: Mutex<Vec<(u64, Option<Deliver>)>>,
+    items: Mutex<Vec<(u64, Item)>>,
     bell: Bell,
 }
 
@@ -50,11 +52,11 @@ enum Bell {
 }
 
 impl Queue {
-    /// Adds a completion; `None` just says "look again".
-    fn push(&self, token: u64, deliver: Option<Deliver>) {
+    /// Adds what happened to a token.
+    pub(crate) fn push(&self, token: u64, item: Item) {
         let was_empty = {
             let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-            items.push((token, deliver));
+            items.push((token, item));
             items.len() == 1
         };
         if was_empty {
@@ -106,6 +108,12 @@ pub(crate) struct Bridge {
     queue: Held<Arc<Queue>>,
 }
 
+impl Bridge {
+    pub(crate) fn queue(&self) -> PyResult<Arc<Queue>> {
+        self.queue.get().map(Arc::clone)
+    }
+}
+
 #[pymethods]
 impl Bridge {
     /// With `notify`, that is called from any thread to have the queue drained; without, the
@@ -153,17 +161,22 @@ impl Bridge {
             queue.bell.quiet();
             let items =
                 std::mem::take(&mut *queue.items.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok(items.into_iter().map(|(token, deliver)| settle(py, token, deliver)).collect())
+            Ok(items.into_iter().filter_map(|(token, item)| settle(py, token, item)).collect())
         })
     }
 }
 
-fn settle(py: Python<'_>, token: u64, deliver: Option<Deliver>) -> Drained {
-    match deliver.map(|deliver| guarded(|| deliver(py))) {
-        None => (token, None, None),
-        Some(Ok(value)) => (token, Some(value), None),
-        Some(Err(error)) => (token, None, Some(error.into_value(py).into_any())),
-    }
+/// `None`: nothing to tell yet.
+fn settle(py: Python<'_>, token: u64, item: Item) -> Option<Drained> {
+    let deliver = match item {
+        Item::Wake => return Some((token, None, None)),
+        Item::Done(deliver) => deliver,
+        Item::Poll(polled) => polled.go_on()?,
+    };
+    Some(match guarded(|| deliver(py)) {
+        Ok(value) => (token, Some(value), None),
+        Err(error) => (token, None, Some(error.into_value(py).into_any())),
+    })
 }
 
 /// Makes the loop look at a token again.
@@ -181,7 +194,7 @@ impl Wake for Nudge {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.is_armed.swap(false, Ordering::AcqRel) {
-            self.queue.push(self.token, None);
+            self.queue.push(self.token, Item::Wake);
         }
     }
 }
@@ -206,113 +219,6 @@ impl Alarm {
         match poll(&mut Context::from_waker(waker)) {
             Poll::Ready(value) => Ok(Some(value)),
             Poll::Pending => Ok(None),
-        }
-    }
-}
-
-/// An operation under way; dropping or cancelling it drops its future.
-#[pyclass(frozen, module = "pilot_agent._native")]
-pub(crate) struct Op {
-    task: Held<Mutex<Option<JoinHandle<()>>>>,
-}
-
-impl Op {
-    fn task(&self) -> Option<MutexGuard<'_, Option<JoinHandle<()>>>> {
-        // In a forked child there is no task, and perhaps nobody to unlock this.
-        Some(self.task.get().ok()?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn abort(&self) {
-        if let Some(task) = self.task().as_deref().and_then(Option::as_ref) {
-            task.abort();
-        }
-    }
-}
-
-#[pymethods]
-impl Op {
-    /// Drops the operation, soon. What it has already sent stays sent.
-    fn cancel(&self) -> PyResult<()> {
-        guarded(|| {
-            self.abort();
-            Ok(())
-        })
-    }
-
-    /// Drops the operation and waits until nothing of it is left: what it held (a file lock, a
-    /// port) is free then. For operations that do not block, so this is a matter of microseconds.
-    fn cancel_and_join(&self, py: Python<'_>) -> PyResult<()> {
-        guarded(|| {
-            let task = self.task().as_deref_mut().and_then(Option::take);
-            if let (Some(task), Some(runtime)) = (task, handle()) {
-                task.abort();
-                let joined = async { timeout(JOIN_LIMIT, task).await.is_ok() };
-                py.detach(|| runtime.block_on(joined));
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Drop for Op {
-    fn drop(&mut self) {
-        self.abort();
-    }
-}
-
-/// What an operation returns when it starts: `(op, None)` while it runs, `(None, value)` when it
-/// is done already.
-pub(crate) type Started = PyResult<(Option<Op>, Option<Py<PyAny>>)>;
-
-/// Polls `future` once on this thread; `(None, value)` if that was enough, else a task carries
-/// on and the result goes to `token`.
-pub(crate) fn operate<T: Send + 'static, E: Into<Failure>>(
-    py: Python<'_>,
-    bridge: &Bridge,
-    token: u64,
-    future: impl Future<Output = Result<T, E>> + Send + 'static,
-    convert: fn(Python<'_>, T) -> PyResult<Py<PyAny>>,
-) -> Started {
-    let queue = Arc::clone(bridge.queue.get()?);
-    let runtime = handle().ok_or_else(|| Failure::Node(NodeError::Closed).into_py(py))?;
-    let mut future = Caught::new(future);
-    let first = {
-        let _entered = runtime.enter();
-        Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()))
-    };
-    if let Poll::Ready(result) = first {
-        let value = result.map_err(|failure| failure.into_py(py))?;
-        return Ok((None, Some(convert(py, value)?)));
-    }
-    let unfinished = Unfinished { queue, token, is_done: false };
-    let task = runtime.spawn(async move {
-        let result = future.await;
-        unfinished.finish(Box::new(move |py| {
-            convert(py, result.map_err(|failure| failure.into_py(py))?)
-        }));
-    });
-    Ok((Some(Op { task: Held::new(Mutex::new(Some(task))) }), None))
-}
-
-/// Tells the loop even if the runtime ends before the operation does.
-struct Unfinished {
-    queue: Arc<Queue>,
-    token: u64,
-    is_done: bool,
-}
-
-impl Unfinished {
-    fn finish(mut self, deliver: Deliver) {
-        self.is_done = true;
-        self.queue.push(self.token, Some(deliver));
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.is_done {
-            let closed: Deliver = Box::new(|py| Err(Failure::Node(NodeError::Closed).into_py(py)));
-            self.queue.push(self.token, Some(closed));
         }
     }
 }

@@ -9,7 +9,7 @@
 //! in thread wake-ups. So calls that repeat first try on the calling thread (no task, no hop);
 //! when they must wait, a waker pushes a token to the loop's one queue and rings its one bell,
 //! without the interpreter's lock; and only calls that happen a few times in a node's life
-//! (`start`, `close`, `find`) go through pyo3-async-runtimes.
+//! (`close`, `find`, `resolve`) go through pyo3-async-runtimes.
 
 mod bridge;
 mod config;
@@ -18,6 +18,7 @@ mod errors;
 mod fork;
 mod info;
 mod node;
+mod op;
 mod port;
 mod rendezvous;
 mod runtime;
@@ -32,7 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<bridge::Bridge>()?;
     module.add_class::<bridge::Alarm>()?;
-    module.add_class::<bridge::Op>()?;
+    module.add_class::<op::Op>()?;
     module.add_class::<runtime::Lease>()?;
     module.add_class::<node::Node>()?;
     module.add_class::<stream::Stream>()?;

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use super::bridge::{Alarm, Bridge, Started, operate};
+use super::bridge::{Alarm, Bridge};
 use super::config::node_config;
 use super::convert::{self, Data, MessageParts, Peer, RequestParts, payload, timeout};
 use super::errors::{OrRaise, closed};
 use super::fork::Held;
 use super::info;
+use super::op::{Started, operate, spawn};
 use super::port::{DatagramPort, Listener};
 use super::runtime::{guarded, rare};
 use super::stream::Stream;
@@ -36,7 +37,7 @@ pub(crate) fn start_node(
 ) -> Started {
     guarded(|| {
         let config = node_config(hostname, options)?;
-        operate(py, bridge, token, node::Node::start(config), |py, node| {
+        spawn(py, bridge, token, node::Node::start(config), |py, node| {
             let node = Node { node: Held::new(Mutex::new(Some(node))) };
             Ok(Py::new(py, node)?.into_any())
         })
@@ -153,7 +154,7 @@ impl Node {
         guarded(|| {
             let (node, limit) = (self.get()?, timeout(seconds)?);
             let sending = async move { node.send_file(&peer.0, &path, limit).await };
-            operate(py, bridge, token, sending, convert::nothing)
+            spawn(py, bridge, token, sending, convert::nothing)
         })
     }
 

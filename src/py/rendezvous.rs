@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
-use super::bridge::{Bridge, Started, operate};
+use super::bridge::Bridge;
 use super::convert;
 use super::fork::Held;
+use super::op::{Started, spawn};
 use super::runtime::{guarded, rare};
 use crate::node::NodeError;
 use crate::server;
@@ -34,7 +35,7 @@ pub(crate) fn start_rendezvous(
         let starting = async move {
             server::Rendezvous::bind(config).await.map_err(|error| NodeError::Io(error.to_string()))
         };
-        operate(py, bridge, token, starting, |py, server| {
+        spawn(py, bridge, token, starting, |py, server| {
             let address = server.local_addr().to_string();
             let server = Held::new(Mutex::new(Some(server)));
             Ok(Py::new(py, Rendezvous { server, address })?.into_any())

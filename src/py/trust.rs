@@ -3,9 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::bridge::{Bridge, Started, operate};
+use super::bridge::Bridge;
 use super::convert::{self, Peer, timeout};
 use super::node::Node;
+use super::op::{Started, spawn};
 use super::runtime::{guarded, rare};
 use crate::node::TrustAnswer;
 
@@ -39,7 +40,7 @@ impl Trust {
         guarded(|| {
             let (node, limit) = (self.node.get().get()?, timeout(seconds)?);
             let asking = async move { node.request_trust(&peer.0, &reason, limit).await };
-            operate(py, bridge, token, asking, |py, answer| {
+            spawn(py, bridge, token, asking, |py, answer| {
                 let parts = match answer {
                     TrustAnswer::Granted => ("granted", String::new()),
                     TrustAnswer::Undecided => ("undecided", String::new()),
