@@ -98,17 +98,6 @@ fn throughput_is_what_loss_and_buffer_allow() {
     }
 }
 
-/// Both ends on one core, no cryptography, no socket; 2026-11-20, Xeon, two shared cores: 3.4, 8.6
-/// and 3.7 GB/s.
-#[test]
-#[ignore = "measures; cargo test --release --test sim_stream -- --ignored --nocapture"]
-fn processor_throughput() {
-    for max_payload in [1152, 8192, 60_000] {
-        let rate = throughput::processor_throughput(1 << 30, max_payload);
-        println!("{max_payload} bytes a segment: {:.0} MB/s", rate / 1e6);
-    }
-}
-
 /// Plays seeds from `first` on, or only the one of the environment if it is among them. Returns
 /// how many schedules ended with an error.
 fn for_each_seed(first: u64, count: u64, play: impl Fn(u64) -> bool) -> u64 {
