@@ -1,6 +1,6 @@
 //! Sealing and opening: AES-256-GCM, in place, tag detached.
 //!
-//! [`backend`] is the only place that names an implementation. Another one offers the same two
+//! `backend` is the only place that names an implementation. Another one offers the same two
 //! calls, and keeps the promise that a failed `open` leaves the bytes as they were: a frame of an
 //! unknown nonce prefix is tried with each session that the peer may be using.
 

@@ -1,6 +1,6 @@
 //! How much may be in the network: the [`Controller`] trait, and [`NewReno`].
 //!
-//! The stream finds out what was delivered and what was lost ([`loss`](super::loss)); a controller
+//! The stream finds out what was delivered and what was lost (`loss`); a controller
 //! only turns that into a window. Rate-based controllers get delivery-rate samples and may pace.
 
 mod new_reno;
