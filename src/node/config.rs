@@ -31,9 +31,6 @@ pub struct NodeConfig {
     pub start_timeout: Duration,
     /// Time between heartbeats to the registry.
     pub heartbeat: Duration,
-    /// A peer without any sign of life for this long, while something is wanted of it, is
-    /// unreachable.
-    pub peer_timeout: Duration,
     /// Settings of every stream.
     pub stream: StreamConfig,
     /// Largest message, in bytes.
@@ -55,10 +52,19 @@ impl Default for NodeConfig {
             inbox: None,
             start_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
-            peer_timeout: Duration::from_secs(30),
             stream: StreamConfig::default(),
             max_message: 64 << 20,
             inbox_limit: 256 << 20,
         }
+    }
+}
+
+impl NodeConfig {
+    /// A stream of a peer that vanished fails after `limit`: at the latest when it was that long
+    /// without progress, or silent in spite of two probes. Default 30 s without progress.
+    pub fn lose_peers_after(&mut self, limit: Duration) {
+        self.stream.user_timeout = limit;
+        self.stream.keepalive = limit / 3;
+        self.stream.idle_timeout = limit;
     }
 }

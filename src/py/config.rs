@@ -35,21 +35,12 @@ fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "inbox" => config.inbox = Some(value.extract::<PathBuf>()?),
         "timeout" => config.start_timeout = seconds(value)?,
         "heartbeat" => config.heartbeat = seconds(value)?,
-        "peer_timeout" => lose_peers_after(config, seconds(value)?),
+        "peer_timeout" => config.lose_peers_after(seconds(value)?),
         "max_message" => config.max_message = value.extract()?,
         "inbox_limit" => config.inbox_limit = value.extract()?,
         _ => return Err(errors::invalid(&format!("no such option: {name}"))),
     }
     Ok(())
-}
-
-/// A stream of a vanished peer fails after `limit`: at the latest when it was that long without
-/// progress, or silent in spite of two probes.
-fn lose_peers_after(config: &mut NodeConfig, limit: Duration) {
-    config.peer_timeout = limit;
-    config.stream.user_timeout = limit;
-    config.stream.keepalive = limit / 3;
-    config.stream.idle_timeout = limit;
 }
 
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
