@@ -71,9 +71,12 @@ async def measure(kind: type[Peer], lab: Lab, options: argparse.Namespace) -> Re
             pass
         try:
             await within(peer.round_trips(options.requests // 10, PAYLOAD))  # warm-up
-            times = sorted(await within(peer.round_trips(options.requests, PAYLOAD)))
-            result.p50_us = times[len(times) // 2] * 1e6
-            result.p99_us = times[len(times) * 99 // 100] * 1e6
+            p50s, p99s = [], []
+            for _ in range(options.rounds):
+                times = sorted(await within(peer.round_trips(options.requests, PAYLOAD)))
+                p50s.append(times[len(times) // 2] * 1e6)
+                p99s.append(times[len(times) * 99 // 100] * 1e6)
+            result.p50_us, result.p99_us = statistics.median(p50s), statistics.median(p99s)
         except NotImplementedError:
             pass
     except Exception as error:  # noqa: BLE001  (one peer's failure must not hide the others)
@@ -130,7 +133,7 @@ async def run(options: argparse.Namespace) -> list[Result]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=64, help="MiB through and back (default 64)")
-    parser.add_argument("--rounds", type=int, default=3, help="runs; the median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median counts")
     parser.add_argument("--requests", type=int, default=3000, help="round trips of 64 bytes")
     parser.add_argument("--only", help="peers whose name contains this")
     parser.add_argument("--out", type=Path, default=ROOT / "bench-results")
@@ -139,12 +142,15 @@ def main() -> int:
         enter_loopback_namespace()
     except NamespaceUnavailableError as error:
         print(f"on the machine's own loopback: {error}", file=sys.stderr)
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     results = asyncio.run(run(options))
     print(table(results))
+    if load > cpus / 2:
+        print(f"The machine was busy (load {load:.1f} on {cpus} CPUs): distrust the p99 above all.")
     options.out.mkdir(parents=True, exist_ok=True)
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
+        "machine": {"system": platform.platform(), "cpus": cpus, "load": load},
         "python": platform.python_version(),
         "mib": options.mib,
         "requests": options.requests,
