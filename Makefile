@@ -18,7 +18,7 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv build demo test test-rust test-python interop lint format bench fuzz clean
+.PHONY: help deps venv build demo test test-rust test-python interop lint format bench bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -67,6 +67,9 @@ format: venv ## rewrite files the way `lint` wants them
 
 bench: build ## throughput and latency next to the Go daemon and others; JSON in bench-results/
 	$(BIN)/python benches/compare.py $(BENCH_ARGS)
+
+bench-instructions: venv ## machine instructions of the hot parts, next to those on record
+	$(BIN)/python benches/instructions.py $(BENCH_ARGS)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs cargo-fuzz)
 	@cargo fuzz --version >/dev/null 2>&1 || { \
