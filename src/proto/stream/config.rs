@@ -132,6 +132,7 @@ impl StreamConfig {
             window_shift: self.window_shift(),
             max_payload: self.max_recv_payload(),
             half_close: true,
+            path_probes: true,
         }
     }
 

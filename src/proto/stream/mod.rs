@@ -353,8 +353,20 @@ impl Stream {
     fn max_payload(&self) -> u16 {
         match self.dialect {
             Some(Dialect::Native(options)) => self.path_payload.min(options.max_payload),
-            _ => self.path_payload,
+            // It may be more than a peer that has not spoken yet would take.
+            _ => self.path_payload.min(self.config.max_payload),
         }
+    }
+
+    /// If the retransmission timer has gone off without progress since: how many times in a row,
+    /// and how many bytes the segment has that does not get through. A closed window does not
+    /// count.
+    #[must_use]
+    pub fn stalled(&self) -> Option<(u32, u32)> {
+        let repeats = self.rtt.backoff();
+        let head = self.board.head().filter(|head| !head.fin)?;
+        let is_stalled = repeats > 0 && !self.peer_window.is_closed(self.board.una());
+        is_stalled.then_some((repeats, head.len))
     }
 
     /// Whether a read would not say "nothing yet".
