@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-CLIPPY := cargo clippy --locked --all-targets
+CLIPPY := cargo clippy --locked --workspace --all-targets
 # `rustc` must see the interpreter that will load the extension, also for the lint.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -43,7 +43,7 @@ demo: build ## run the research fleet: a coordinator and three specialists
 test: lint test-rust test-python interop ## everything CI runs
 
 test-rust: ## unit, property, simulation and layout tests; needs no Python
-	cargo test --locked
+	cargo test --locked --workspace
 
 test-python: build ## the public Python API, on loopback
 	$(PYTEST) tests/python
@@ -52,7 +52,7 @@ interop: build ## our node and rendezvous against the Go daemon, in a loopback-o
 	$(PYTEST) tests/interop
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the built extension
-	cargo fmt --check
+	cargo fmt --all --check
 	$(CLIPPY) -- -D warnings
 	$(CLIPPY) --features python -- -D warnings
 	$(BIN)/ruff check
@@ -61,7 +61,7 @@ lint: build ## formatting, clippy, ruff, mypy, and the stub against the built ex
 	$(BIN)/python -m mypy.stubtest pilot_agent._native
 
 format: venv ## rewrite files the way `lint` wants them
-	cargo fmt
+	cargo fmt --all
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
