@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::congestion::CongestionControl;
 use super::segment::GO_UNIT_BYTES;
 use crate::wire::options::StreamOptions;
 
@@ -24,6 +25,9 @@ pub struct StreamConfig {
     /// Payload bytes of a segment before the path's MTU is known. Default 1152, which fits a
     /// relayed frame in 1280 bytes.
     pub max_payload: u16,
+    /// What decides how much may be in the network. Default
+    /// [`Bbr`](CongestionControl::Bbr); see [`congestion`](super::congestion) for why.
+    pub congestion: CongestionControl,
     /// Send short segments at once (`true`, the default) instead of waiting for the
     /// acknowledgement of earlier ones (Nagle, RFC 896).
     pub nodelay: bool,
@@ -68,6 +72,7 @@ impl Default for StreamConfig {
             send_buffer: 1024 * 1024,
             recv_buffer: 4 * 1024 * 1024,
             max_payload: 1152,
+            congestion: CongestionControl::default(),
             nodelay: true,
             nagle_hold: Duration::from_millis(40),
             delayed_ack: Duration::from_millis(5),

@@ -9,7 +9,7 @@
 //!  write ──► SendBuffer ──► Scoreboard ──► poll_transmit          handle_segment ──► Assembler ──► read
 //!            bytes          segments         ▲      ▲                  │  ack, SACK, window
 //!                           (atoms)     Controller  PeerWindow ◄───────┤
-//!                              ▲        (cwnd)      (rwnd)             │
+//!                              ▲     (cwnd, rate)   (rwnd)             │
 //!                         LossDetector ◄── RttEstimator ◄──────────────┘
 //! ```
 //!
@@ -30,6 +30,7 @@ mod error;
 mod input;
 mod loss;
 mod output;
+mod pacer;
 mod ranges;
 mod recv;
 mod rtt;
@@ -52,6 +53,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 pub use config::{ConfigError, StreamConfig};
+pub use congestion::CongestionControl;
 pub use error::StreamError;
 pub use segment::{Dialect, GO_UNIT_BYTES, Outgoing, Segment};
 pub use state::State;
@@ -59,9 +61,10 @@ pub use stats::StreamStats;
 
 use crate::wire::Seq;
 use crate::wire::options::StreamOptions;
-use congestion::{Controller, NewReno};
+use congestion::Controller;
 use loss::LossDetector;
 use output::Due;
+use pacer::Pacer;
 use recv::Assembler;
 use rtt::RttEstimator;
 use scoreboard::Scoreboard;
@@ -102,6 +105,7 @@ pub struct Stream {
     loss: LossDetector,
     rtt: RttEstimator,
     controller: Box<dyn Controller>,
+    pacer: Pacer,
     peer_window: PeerWindow,
     path_payload: u16,
     nodelay: bool,
@@ -182,7 +186,8 @@ impl Stream {
             board: Scoreboard::new(),
             loss: LossDetector::default(),
             rtt: RttEstimator::new(&config),
-            controller: Box::new(NewReno::new(config.max_payload.into())),
+            controller: config.congestion.controller(now, config.max_payload.into()),
+            pacer: Pacer::new(now),
             peer_window: PeerWindow::UNKNOWN,
             path_payload: config.max_payload,
             nodelay: config.nodelay,

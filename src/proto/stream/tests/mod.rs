@@ -50,6 +50,11 @@ fn config() -> Arc<StreamConfig> {
     Arc::new(StreamConfig::default())
 }
 
+/// For what RFC 5681 and its kin say in numbers.
+fn reno() -> Arc<StreamConfig> {
+    Arc::new(StreamConfig { congestion: CongestionControl::NewReno, ..StreamConfig::default() })
+}
+
 fn transmit(stream: &mut Stream, now: Instant) -> Option<Sent> {
     let mut buf = Vec::new();
     let out = stream.poll_transmit(now, &mut buf)?;
