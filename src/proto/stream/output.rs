@@ -32,7 +32,10 @@ impl Stream {
     /// until it returns `None`.
     #[must_use]
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Outgoing> {
-        let outgoing = self.next_segment(now, buf)?;
+        let Some(outgoing) = self.next_segment(now, buf) else {
+            self.grow_send_buffer();
+            return None;
+        };
         self.stats.segments_sent += 1;
         self.last_sent = now;
         Some(outgoing)
