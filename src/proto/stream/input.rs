@@ -288,6 +288,7 @@ impl Stream {
             Inserted::InOrder => {
                 self.stats.bytes_received += self.recv.rcv_nxt() - before;
                 self.local_window.on_data();
+                self.recv_tuner.on_data(now, self.recv.rcv_nxt(), self.local_window.edge());
                 if !self.released {
                     self.say(StreamEvent::Readable);
                 }

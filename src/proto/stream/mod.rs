@@ -41,6 +41,7 @@ mod state;
 mod stats;
 mod timeout;
 mod timers;
+mod tuning;
 mod window;
 
 #[cfg(test)]
@@ -70,6 +71,7 @@ use rtt::RttEstimator;
 use scoreboard::Scoreboard;
 use send::SendBuffer;
 use timers::{Timer, Timers};
+use tuning::RecvTuner;
 use window::{LocalWindow, PeerWindow};
 
 /// What happened on a stream. Edge-triggered: said when it becomes true, not while it is.
@@ -129,6 +131,7 @@ pub struct Stream {
     irs: Seq,
     recv: Assembler,
     local_window: LocalWindow,
+    recv_tuner: RecvTuner,
     /// Full segments received since the last acknowledgement.
     unacked_segments: u32,
     /// Payload of the largest segment received: a shorter one is the end of something.
@@ -202,6 +205,7 @@ impl Stream {
             irs: Seq(0),
             recv: Assembler::new(config.recv_buffer),
             local_window: LocalWindow::new(&config),
+            recv_tuner: RecvTuner::new(now),
             unacked_segments: 0,
             full_segment: input::LEAST_FULL_SEGMENT,
             sack_from: 0,
@@ -225,8 +229,9 @@ impl Stream {
             Ok(Some(options)) => Dialect::Native(options),
             Ok(None) | Err(_) => Dialect::Go,
         };
-        if let Dialect::Native(_) = dialect {
-            self.local_window.set_shift(self.config.window_shift());
+        match dialect {
+            Dialect::Native(_) => self.local_window.set_shift(self.config.window_shift()),
+            Dialect::Go => self.recv.grow(self.config.go_recv_buffer()),
         }
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
@@ -319,11 +324,15 @@ impl Stream {
         }
     }
 
-    fn after_read(&mut self, _now: Instant) {
-        if self.dialect.is_some()
-            && self.fin_at.is_none()
-            && self.local_window.wants_update(&self.recv, self.config.recv_buffer)
-        {
+    fn after_read(&mut self, now: Instant) {
+        if self.dialect.is_none() || self.fin_at.is_some() {
+            return;
+        }
+        if !self.is_go() {
+            let most = self.config.max_recv_buffer;
+            self.recv_tuner.on_read(now, &mut self.recv, self.rtt.srtt(), most);
+        }
+        if self.local_window.wants_update(&self.recv) {
             self.due.ack = true;
         }
     }

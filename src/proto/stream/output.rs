@@ -33,6 +33,7 @@ impl Stream {
     #[must_use]
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Outgoing> {
         let Some(outgoing) = self.next_segment(now, buf) else {
+            self.grow_send_buffer();
             self.note_app_limited();
             return None;
         };
