@@ -18,8 +18,8 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv build demo test test-rust test-python interop lint format bench bench-full bench-peers \
-  bench-native bench-instructions fuzz clean
+.PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
+  bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -49,8 +49,11 @@ test-rust: ## unit, property, simulation and layout tests; needs no Python
 test-python: build ## the public Python API, on loopback
 	$(PYTEST) tests/python
 
-interop: build ## our node and rendezvous against the Go daemon, in a loopback-only namespace
-	$(PYTEST) tests/interop
+linkem: ## build the link emulator that tests and benchmarks put between network namespaces
+	cargo build --release --locked --quiet --package linkem
+
+interop: build linkem ## our node and rendezvous against the Go daemon, also over bad links
+	$(PYTEST) tests/netlab tests/interop
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the built extension
 	cargo fmt --all --check
