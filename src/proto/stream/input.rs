@@ -13,6 +13,8 @@ use crate::wire::{Flags, SackBlocks, Seq};
 pub(super) const LEAST_FULL_SEGMENT: usize = 1152;
 /// Full segments acknowledged at once.
 const ACK_EVERY: u32 = 2;
+/// Short segments acknowledged at once where answers are expected.
+const ACK_EVERY_SHORT: u32 = 8;
 
 impl Stream {
     /// Takes a segment of this stream. Nonsense is dropped without a word.
@@ -306,12 +308,18 @@ impl Stream {
     }
 
     /// Full segments are acknowledged in pairs; short ones at once, because a Go peer holds its
-    /// next short segment until then, for up to 40 ms.
+    /// next short segment until then, for up to 40 ms. Where answers are expected, a few short
+    /// ones wait for the answer to carry the acknowledgement.
     fn schedule_ack(&mut self, now: Instant, len: usize, had_gap: bool) {
         let full = len >= self.full_segment;
         self.full_segment = self.full_segment.max(len);
         self.unacked_segments += 1;
-        if !full || had_gap || self.unacked_segments >= ACK_EVERY {
+        let every = match full {
+            true => ACK_EVERY,
+            false if self.answers_soon && !self.is_go() => ACK_EVERY_SHORT,
+            false => 1,
+        };
+        if had_gap || self.unacked_segments >= every {
             self.due.ack = true;
         } else {
             self.timers.set_if_idle(Timer::DelayedAck, now + self.config.delayed_ack);

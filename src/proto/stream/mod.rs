@@ -111,6 +111,7 @@ pub struct Stream {
     peer_window: PeerWindow,
     path_payload: u16,
     nodelay: bool,
+    answers_soon: bool,
     /// A write was cut short; say when there is room.
     write_blocked: bool,
     /// FIN follows the last byte.
@@ -194,6 +195,7 @@ impl Stream {
             peer_window: PeerWindow::UNKNOWN,
             path_payload: config.max_payload,
             nodelay: config.nodelay,
+            answers_soon: false,
             write_blocked: false,
             finishing: false,
             syn_attempts: 0,
@@ -361,6 +363,13 @@ impl Stream {
     pub fn set_nodelay(&mut self, now: Instant, nodelay: bool) {
         let _ = now;
         self.nodelay = nodelay;
+    }
+
+    /// Says that what arrives is usually answered soon: then acknowledgements of short segments
+    /// wait for the answer, too, instead of going ahead of it in a packet of their own. Toward a
+    /// Go node it changes nothing.
+    pub fn set_answers_soon(&mut self, answers_soon: bool) {
+        self.answers_soon = answers_soon;
     }
 
     /// Payload bytes of a full segment.
