@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-CLIPPY := cargo clippy --locked --all-targets
+CLIPPY := cargo clippy --locked --workspace --all-targets
 # `rustc` must see the interpreter that will load the extension, also for the lint.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -18,8 +18,8 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv build demo test test-rust test-python interop lint format bench bench-full bench-peers bench-native \
-  fuzz clean
+.PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
+  bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -44,16 +44,19 @@ demo: build ## run the research fleet: a coordinator and three specialists
 test: lint test-rust test-python interop ## everything CI runs
 
 test-rust: ## unit, property, simulation and layout tests; needs no Python
-	cargo test --locked
+	cargo test --locked --workspace
 
 test-python: build ## the public Python API, on loopback
 	$(PYTEST) tests/python
 
-interop: build ## our node and rendezvous against the Go daemon, in a loopback-only namespace
-	$(PYTEST) tests/interop
+linkem: ## build the link emulator that tests and benchmarks put between network namespaces
+	cargo build --release --locked --quiet --package linkem
+
+interop: build linkem ## our node and rendezvous against the Go daemon, also over bad links
+	$(PYTEST) tests/netlab tests/interop
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the built extension
-	cargo fmt --check
+	cargo fmt --all --check
 	$(CLIPPY) -- -D warnings
 	$(CLIPPY) --features python -- -D warnings
 	$(BIN)/ruff check
@@ -62,7 +65,7 @@ lint: build ## formatting, clippy, ruff, mypy, and the stub against the built ex
 	$(BIN)/python -m mypy.stubtest pilot_agent._native
 
 format: venv ## rewrite files the way `lint` wants them
-	cargo fmt
+	cargo fmt --all
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -81,6 +84,9 @@ $(VENV)/.stamp-bench: pyproject.toml | venv
 
 bench-native: ## build the references in Rust that `make bench` compares with if they are there
 	cargo build --release --locked --manifest-path benches/native/Cargo.toml
+
+bench-instructions: venv ## machine instructions of the hot parts, next to those on record
+	$(BIN)/python benches/instructions.py $(BENCH_ARGS)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs cargo-fuzz)
 	@cargo fuzz --version >/dev/null 2>&1 || { \

@@ -19,7 +19,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sim::end::{End, Plan, random_config};
 use sim::go_peer::GoPeer;
-use sim::link::LinkParams;
+use sim::link::{self, LinkParams};
 use sim::pair::{Pair, Side};
 use sim::throughput;
 
@@ -45,7 +45,10 @@ fn a_link_that_dies_ends_both_streams_with_a_clear_error() {
         let mut rng = StdRng::seed_from_u64(seed);
         let now = Instant::now();
         let dead_after = Some(Duration::from_millis(rng.random_range(0..2000)));
-        let params = LinkParams { dead_after, ..LinkParams::clean(Duration::from_millis(20)) };
+        // So slow that nothing is done before it dies.
+        let (rate, queue) = (Some(5_000_000), Some(200_000));
+        let params =
+            LinkParams { dead_after, rate, queue, ..LinkParams::clean(Duration::from_millis(20)) };
         let plans = random_plans(&mut rng, 30_000_000, true);
         let sides = native_sides(now, plans, &mut rng);
         let mut pair = Pair::new(sides, [params; 2], now, rng);
@@ -70,7 +73,7 @@ fn an_abort_in_mid_stream_reaches_the_other_end() {
         let mut plans = random_plans(&mut rng, 500_000, true);
         plans[1].abort_at = Some(rng.random_range(0..plans[1].to_read));
         plans[0].half_close = true;
-        let params = [LinkParams::random(&mut rng), LinkParams::random(&mut rng)];
+        let params = [link::random(&mut rng), link::random(&mut rng)];
         let sides = native_sides(now, plans, &mut rng);
         let mut pair = Pair::new(sides, params, now, rng);
         pair.play();
@@ -172,7 +175,7 @@ fn play_native(seed: u64) -> bool {
     let mut plans = random_plans(&mut rng, 300_000, false);
     // Ends that do not finish must know how much to expect; both kinds together would not.
     plans[1].half_close = plans[0].half_close;
-    let params = [LinkParams::random(&mut rng), LinkParams::random(&mut rng)];
+    let params = [link::random(&mut rng), link::random(&mut rng)];
     let sides = native_sides(now, plans, &mut rng);
     let mut pair = Pair::new(sides, params, now, rng);
     pair.play();
@@ -183,7 +186,7 @@ fn play_go(seed: u64) -> bool {
     let mut rng = StdRng::seed_from_u64(seed);
     let now = Instant::now();
     let mut plans = random_plans(&mut rng, 300_000, false);
-    let params = [LinkParams::random(&mut rng), LinkParams::random(&mut rng)];
+    let params = [link::random(&mut rng), link::random(&mut rng)];
     let we_dial = rng.random_bool(0.5);
     // Whether the Go node closes first, by itself; half close it has not.
     plans[usize::from(!we_dial)].half_close = false;

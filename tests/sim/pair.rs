@@ -42,7 +42,8 @@ impl Pair {
         now: Instant,
         mut rng: StdRng,
     ) -> Self {
-        let links = params.map(|params| Link::new(now, params, rng.random()));
+        let links =
+            params.map(|params| Link::new(now, LinkParams { seed: rng.random(), ..params }));
         let trace = std::env::var_os("PILOT_SIM_TRACE").is_some();
         Self { now, start: now, sides, links, rng, trace }
     }
