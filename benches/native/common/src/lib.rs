@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
 /// Anything that goes wrong: a benchmark prints it and ends.
@@ -38,8 +39,21 @@ pub fn say(value: &Value) {
 
 /// Waits for the end of the input: a server's life.
 pub async fn until_told() {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(_)) = lines.next_line().await {}
+    let mut lines = lines();
+    while lines.recv().await.is_some() {}
+}
+
+/// The lines of the input as they come, read by a thread.
+fn lines() -> UnboundedReceiver<String> {
+    let (send, receive) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
 }
 
 /// The server's side of one stream.
@@ -77,8 +91,8 @@ pub async fn measure<C: Connection>(connection: C) -> Outcome<()> {
     let mut messages = connection.open().await?;
     messages.0.write_all(&header(b'F', 0)).await?;
     say(&json!({ "value": null }));
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    let mut lines = lines();
+    while let Some(line) = lines.recv().await {
         let command: Value = serde_json::from_str(&line)?;
         let number = |n: usize| command[n].as_u64().unwrap_or(0);
         let count = number(1) as usize;
