@@ -18,7 +18,8 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench fuzz clean
+.PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
+  bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -68,8 +69,24 @@ format: venv ## rewrite files the way `lint` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: build ## throughput and latency next to the Go daemon and others; JSON in bench-results/
+bench: build bench-peers ## throughput and latency next to others (minutes); JSON in bench-results/
 	$(BIN)/python benches/compare.py $(BENCH_ARGS)
+
+bench-full: build bench-peers bench-native ## the same with more of everything (half an hour), and a plot
+	$(BIN)/python benches/compare.py --plan full $(BENCH_ARGS)
+	$(BIN)/python benches/plot.py
+
+bench-peers: $(VENV)/.stamp-bench
+$(VENV)/.stamp-bench: pyproject.toml | venv
+	@.ci/deps $(PYTHON) bench
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+bench-native: ## build the references in Rust that `make bench` compares with if they are there
+	cargo build --release --locked --manifest-path benches/native/Cargo.toml
+
+bench-instructions: venv ## machine instructions of the hot parts, next to those on record
+	$(BIN)/python benches/instructions.py $(BENCH_ARGS)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs cargo-fuzz)
 	@cargo fuzz --version >/dev/null 2>&1 || { \

@@ -39,6 +39,7 @@ class _PeerInfo(TypedDict):
     path: _Path
     endpoint: str | None
     rtt: float | None
+    path_mtu: int | None
     streams: int
     bytes_sent: int
     bytes_received: int

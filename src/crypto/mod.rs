@@ -22,7 +22,7 @@ pub(crate) mod private_file;
 pub mod replay;
 pub mod suite;
 
-pub use aead::{OpeningKey, SealingKey};
+pub use aead::{OpeningKey, SealingKey, key_pair};
 pub use identity::{Identity, verify};
 pub use identity_file::{IdentityError, StoredIdentity};
 pub use pins::{KnownPeers, PinMismatch, PinsError};

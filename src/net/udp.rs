@@ -141,6 +141,17 @@ impl UdpIo {
     }
 }
 
+/// Whether a send failed because a datagram is larger than the interface takes (`EMSGSIZE`).
+#[must_use]
+pub fn is_too_large(error: &io::Error) -> bool {
+    let code = match std::env::consts::OS {
+        "linux" | "android" => 90,
+        "windows" => 10_040,
+        _ => 40,
+    };
+    error.raw_os_error() == Some(code)
+}
+
 /// Storage of received datagrams, reused from call to call.
 pub struct RecvBatch {
     storage: Box<[u8]>,

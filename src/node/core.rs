@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::types::{Datagram, Message};
 use crate::net::clock;
-use crate::net::udp::UdpIo;
+use crate::net::udp::{UdpIo, is_too_large};
 use crate::proto::endpoint::{Endpoint, EndpointEvent, StreamId, Transmit};
 use crate::proto::messenger::{Messenger, Outcome};
 use crate::proto::path::Via;
@@ -197,10 +197,16 @@ impl Core {
                 },
             };
             let sent = udp.try_send(transmit.destination, &self.run, transmit.segment_size);
-            if sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-                self.blocked = Some(transmit);
-                self.has_more = false;
-                break;
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = Some(transmit);
+                    self.has_more = false;
+                    break;
+                }
+                Err(error) if is_too_large(&error) => {
+                    self.endpoint.handle_refused(now, transmit.segment_size);
+                }
+                _ => {}
             }
         }
         self.dispatch(now, effects);

@@ -159,6 +159,8 @@ pub struct PeerInfo {
     pub endpoint: Option<std::net::SocketAddr>,
     /// Smoothed round-trip time, once measured.
     pub rtt: Option<Duration>,
+    /// Bytes of UDP payload that the path carries, once something large was sent that way.
+    pub path_mtu: Option<u16>,
     /// Streams open with it.
     pub streams: usize,
     /// Bytes of UDP payload sent to it and received from it.

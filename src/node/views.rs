@@ -4,6 +4,7 @@ use super::{AgentInfo, Node, NodeError, NodeInfo, PathKind, PeerInfo};
 use crate::net::clock;
 use crate::proto::endpoint::Peer;
 use crate::proto::path::Via;
+use crate::proto::pmtud::PathMtu;
 use crate::wire::registry::{Request, Response};
 use crate::wire::{Addr, NodeId};
 
@@ -66,6 +67,7 @@ impl Node {
                         _ => peer.path().direct(),
                     },
                     rtt: peer.rtt(),
+                    path_mtu: peer.path_mtu().map(PathMtu::size),
                     streams: peer.streams(),
                     bytes_sent,
                     bytes_received,

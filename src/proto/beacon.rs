@@ -47,7 +47,7 @@ pub struct BeaconConfig {
     /// Nodes noted at once. Default 100,000, about 100 bytes each.
     pub max_nodes: usize,
     /// Relayed datagrams a second from one address, after a burst of as many as a quarter second
-    /// has; loopback is not limited. Default 20,000.
+    /// has; loopback is not limited. Default 100,000, which is a gigabit a second.
     pub relays_per_sec: u32,
     /// Discovers and punches a second from one address, after a burst of two seconds' worth;
     /// loopback is not limited. Default 50.
@@ -60,7 +60,7 @@ impl Default for BeaconConfig {
     fn default() -> Self {
         Self {
             max_nodes: 100_000,
-            relays_per_sec: 20_000,
+            relays_per_sec: 100_000,
             requests_per_sec: 50,
             max_sources: 65_536,
         }

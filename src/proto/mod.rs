@@ -7,5 +7,6 @@ pub mod directory;
 pub mod endpoint;
 pub mod messenger;
 pub mod path;
+pub mod pmtud;
 pub mod stream;
 pub mod tunnel;

@@ -2,6 +2,7 @@
 
 mod connection;
 mod listen;
+mod relay_runs;
 mod rendezvous;
 mod state;
 mod store;

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::connection;
 use super::listen::bind_both;
+use super::relay_runs::RelayRuns;
 use super::state::{Slot, State};
 use super::store::{Store, StoreError};
 use super::writer::Writer;
@@ -250,7 +251,7 @@ async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Sl
 }
 
 async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
-    let mut batch = RecvBatch::default();
+    let (mut batch, mut runs) = (RecvBatch::default(), RelayRuns::default());
     loop {
         tokio::select! {
             _ = closing.changed() => return,
@@ -263,7 +264,8 @@ async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
         }
         // Errors are ICMP's echo of what was sent earlier, or that there is nothing.
         if state.socket.try_recv(&mut batch).is_ok() {
-            batch.for_each(|from, datagram| state.datagram(from, datagram));
+            batch.for_each(|from, datagram| state.datagram(&mut runs, from, datagram));
+            runs.flush(&state.socket);
         }
     }
 }

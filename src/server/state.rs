@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::debug;
 
 use super::RendezvousConfig;
+use super::relay_runs::RelayRuns;
 use super::writer::{Ticket, Writer};
 use crate::net::clock;
 use crate::net::udp::UdpIo;
@@ -87,15 +88,18 @@ impl State {
         }
     }
 
-    /// Hands a datagram to the beacon, and does what it says.
-    pub(super) fn datagram(&self, from: SocketAddr, datagram: &mut [u8]) {
+    /// Hands a datagram to the beacon, and does what it says; what is to be passed on is gathered
+    /// in `runs`.
+    pub(super) fn datagram(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
         let action = self.beacon().handle_datagram(clock::now(), from, datagram, self);
         match action {
             Action::Ignore => {}
             Action::Send(replies) => {
                 replies.iter().for_each(|(to, reply)| self.send(*to, reply));
             }
-            Action::Forward { to, start } => self.send(to, datagram.get(start..).unwrap_or(&[])),
+            Action::Forward { to, start } => {
+                runs.push(&self.socket, to, datagram.get(start..).unwrap_or(&[]));
+            }
         }
     }
 

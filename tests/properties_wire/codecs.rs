@@ -103,9 +103,10 @@ proptest! {
 
     #[test]
     fn stream_options_survive_the_wire(
-        window_shift in 0..=14_u8, max_payload in 1..=u16::MAX, half_close: bool,
+        window_shift in 0..=14_u8, max_payload in 1..=u16::MAX,
+        half_close: bool, path_probes: bool,
     ) {
-        let options = StreamOptions { window_shift, max_payload, half_close };
+        let options = StreamOptions { window_shift, max_payload, half_close, path_probes };
         let mut bytes = Vec::new();
         options.encode(&mut bytes);
         prop_assert_eq!(StreamOptions::parse(&bytes), Ok(Some(options)));

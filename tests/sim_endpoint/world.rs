@@ -96,6 +96,10 @@ pub(crate) struct World {
     pub(crate) rng: StdRng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) link: Link,
+    /// Larger datagrams vanish without a word.
+    pub(crate) mtu: usize,
+    /// The largest datagram that was sent, whether it arrived or not.
+    pub(crate) largest: usize,
     /// Settings of the messengers of hosts that are added later.
     pub(crate) messenger: MessengerConfig,
     /// Pairs of addresses between which nothing passes.
@@ -118,6 +122,8 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             hosts: Vec::new(),
             link,
+            mtu: usize::MAX,
+            largest: 0,
             messenger: MessengerConfig::default(),
             blocked: HashSet::new(),
             datagrams: 0,
@@ -328,6 +334,10 @@ impl World {
     /// Puts a datagram on its way, or not.
     pub(crate) fn launch(&mut self, from: SocketAddr, to: SocketAddr, mut data: Vec<u8>) {
         let link = self.link;
+        self.largest = self.largest.max(data.len());
+        if data.len() > self.mtu {
+            return;
+        }
         if self.blocked.contains(&(from, to)) || self.rng.random_bool(link.loss) {
             return;
         }

@@ -81,6 +81,9 @@ impl Endpoint {
     pub(super) fn handle_control_packet(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
         let header = &packet.header;
         let node = header.src.node;
+        if self.handle_mtu_packet(now, packet, via) {
+            return;
+        }
         if header.flags.contains(Flags::ACK) {
             // Never answered, else two nodes could go on for ever.
             self.handle_pong(now, packet, via);
@@ -150,7 +153,7 @@ impl Endpoint {
         self.queue_packet(header.src.node, packet);
     }
 
-    fn control_header(&self, to: Addr) -> Header {
+    pub(super) fn control_header(&self, to: Addr) -> Header {
         Header {
             flags: Flags::NONE,
             protocol: Protocol::Control,

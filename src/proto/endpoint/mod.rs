@@ -19,6 +19,7 @@
 mod control;
 mod event;
 mod limits;
+mod path_mtu;
 mod peer;
 mod peers;
 mod receive;
@@ -41,7 +42,7 @@ pub use peer::{Peer, PeerRecord};
 pub use streams::StreamEnds;
 
 use super::path::Via;
-use super::stream::{StreamConfig, StreamError};
+use super::stream::{Stream, StreamConfig, StreamError};
 use super::tunnel::{LocalKeys, TunnelConfig};
 use crate::wire::NodeId;
 use crate::wire::beacon::BeaconMessage;
@@ -114,6 +115,8 @@ pub struct Endpoint {
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     /// A datagram that did not fit the run it was made for.
     carry: Option<(SocketAddr, Vec<u8>)>,
+    /// Whose the last run of datagrams was.
+    last_run: Option<NodeId>,
     timers: TimerHeap<TimerKey>,
     events: VecDeque<EndpointEvent>,
     exchange_per_source: RateLimiter<SocketAddr>,
@@ -146,6 +149,7 @@ impl Endpoint {
             ready_peers: VecDeque::new(),
             outbox: VecDeque::new(),
             carry: None,
+            last_run: None,
             timers: TimerHeap::new(),
             events: VecDeque::new(),
             exchange_per_source: RateLimiter::new(5.0, 10.0, 4_096),
@@ -235,8 +239,15 @@ impl Endpoint {
                         && slot.armed == Some(at)
                     {
                         slot.armed = None;
+                        let repeats =
+                            |stream: &Stream| stream.stalled().map(|(repeats, _)| repeats);
+                        let before = repeats(&slot.stream);
                         slot.stream.handle_timeout(now);
+                        let is_stalled = repeats(&slot.stream) > before;
                         self.touch(id);
+                        if is_stalled {
+                            self.on_stall(now, id);
+                        }
                     }
                 }
                 TimerKey::Peer(node) => {

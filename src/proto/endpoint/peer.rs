@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::StreamId;
 use crate::proto::path::PathSet;
+use crate::proto::pmtud::PathMtu;
 use crate::proto::tunnel::Tunnel;
 use crate::wire::{Flags, Header, Protocol};
 
@@ -68,6 +69,12 @@ pub struct Peer {
     pub(super) streams: usize,
     pub(super) is_native: bool,
     pub(super) is_trusted: bool,
+    /// Its present process has said that it answers probes of the path's MTU.
+    pub(super) answers_probes: bool,
+    /// How much the path in use carries, once that matters.
+    pub(super) path_mtu: Option<Box<PathMtu>>,
+    /// Payload of segments to it, if another than that of the settings.
+    pub(super) max_payload: Option<u16>,
     /// We opened a stream to it at this time; for a while it may answer to a private node.
     pub(super) dialled_at: Option<Instant>,
     /// The last ping took this long.
@@ -98,6 +105,9 @@ impl Peer {
             streams: 0,
             is_native: false,
             is_trusted: false,
+            answers_probes: false,
+            path_mtu: None,
+            max_payload: None,
             dialled_at: None,
             rtt: None,
             generation: 0,
@@ -134,6 +144,12 @@ impl Peer {
     #[must_use]
     pub fn is_native(&self) -> bool {
         self.is_native
+    }
+
+    /// What is known of the MTU of the path in use; `None` while nothing large was sent to it.
+    #[must_use]
+    pub fn path_mtu(&self) -> Option<&PathMtu> {
+        self.path_mtu.as_deref()
     }
 
     /// How long its last ping took.

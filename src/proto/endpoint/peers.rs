@@ -101,6 +101,9 @@ impl Endpoint {
         peer.tunnel.handle_timeout(now);
         if peer.tunnel.is_ready() {
             let action = peer.path.handle_timeout(now, has_relay);
+            if let Some(mtu) = &mut peer.path_mtu {
+                mtu.handle_timeout(now, peer.last_received);
+            }
             let wants_keepalive = peer.keepalive_at(keepalive).is_some_and(|at| at <= now);
             if wants_keepalive {
                 // Not when it leaves: until then it would be due again, for ever.
@@ -117,6 +120,7 @@ impl Endpoint {
             if wants_keepalive {
                 self.keep_alive(now, node);
             }
+            self.drive_path_mtu(now, node);
         }
         self.after_tunnel(now, node);
     }
@@ -163,6 +167,11 @@ impl Endpoint {
         }
         // An event may have queued a frame.
         self.send_exchange(now, node);
+        self.arm_peer(now, node);
+    }
+
+    /// Sets a peer's timer to the earliest that it waits for.
+    pub(super) fn arm_peer(&mut self, now: Instant, node: NodeId) {
         let has_relay = self.beacon.is_some();
         let keepalive = self.config.keepalive;
         let Some(peer) = self.peers.get_mut(&node) else { return };
@@ -170,6 +179,7 @@ impl Endpoint {
             peer.tunnel.poll_timeout(),
             peer.path.poll_timeout(has_relay).filter(|_| peer.tunnel.is_ready()),
             peer.keepalive_at(keepalive),
+            peer.path_mtu.as_ref().and_then(|mtu| mtu.poll_timeout()),
         ];
         // Never at once: whatever could be done now has been done, and a deadline that nothing
         // moves must not become a busy loop.
@@ -188,12 +198,17 @@ impl Endpoint {
             }
             TunnelEvent::Established => {
                 peer.generation += 1;
+                peer.answers_probes = false;
+                self.forget_path_mtu(node);
                 self.events.push_back(EndpointEvent::PeerReady(node));
                 self.queue_peer(node);
             }
             TunnelEvent::PeerRestarted => {
                 peer.generation += 1;
                 let generation = peer.generation;
+                // It may be another program now.
+                peer.answers_probes = false;
+                self.forget_path_mtu(node);
                 self.keep_dialing(node, generation);
                 self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
                 self.queue_peer(node);

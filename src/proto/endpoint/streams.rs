@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
-use crate::proto::stream::{Segment, State, Stream, StreamError};
+use crate::proto::stream::{Segment, State, Stream, StreamError, StreamEvent};
 use crate::wire::sack::looks_like_sack;
 use crate::wire::{Addr, Flags, NodeId, Packet, Seq, ports};
 
@@ -277,6 +277,7 @@ impl Endpoint {
         self.orphans.remove(&(node, local, remote));
         let stream = Stream::accept(now, self.config.stream.clone(), &segment);
         let id = self.insert(node, header.dst.network, local, remote, stream);
+        self.learn_probeable(id);
         if let Some(listener) = self.listeners.get_mut(&local) {
             listener.backlog.push_back(id);
         }
@@ -347,7 +348,9 @@ impl Endpoint {
         else {
             return;
         };
+        let mut connected = false;
         while let Some(event) = slot.stream.poll_event() {
+            connected |= event == StreamEvent::Connected;
             self.events.push_back(EndpointEvent::Stream(id, event));
         }
         if slot.is_released && slot.stream.is_finished() {
@@ -355,6 +358,9 @@ impl Endpoint {
             return;
         }
         self.timers.arm(TimerKey::Stream(id), &mut slot.armed, slot.stream.poll_timeout());
+        if connected {
+            self.learn_probeable(id);
+        }
     }
 
     pub(super) fn slot_mut(&mut self, id: StreamId) -> Option<&mut StreamSlot> {
@@ -367,7 +373,7 @@ impl Endpoint {
         network: u16,
         local_port: u16,
         remote_port: u16,
-        stream: Stream,
+        mut stream: Stream,
     ) -> StreamId {
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -376,6 +382,9 @@ impl Endpoint {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.streams += 1;
             generation = peer.generation;
+            if let Some(bytes) = peer.max_payload {
+                stream.set_max_payload(bytes);
+            }
         }
         let slot = self.streams.insert(StreamSlot {
             serial,

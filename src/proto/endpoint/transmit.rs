@@ -37,6 +37,7 @@ impl Endpoint {
         if let Some((destination, datagram)) = self.outbox.pop_front().or_else(|| self.carry.take())
         {
             buf.extend_from_slice(&datagram);
+            self.last_run = None;
             return Some(Transmit { destination, segment_size: buf.len() });
         }
         while let Some(node) = self.ready_peers.pop_front() {
@@ -51,6 +52,7 @@ impl Endpoint {
                 self.queue_peer(node);
             }
             if transmit.is_some() {
+                self.last_run = Some(node);
                 return transmit;
             }
         }
@@ -64,6 +66,7 @@ impl Endpoint {
             return Some(transmit);
         }
         let destination = self.destination(route)?;
+        self.follow_path(node, route);
         let (mut size, mut count, mut turn) = (0, 0, 0);
         while count < MAX_DATAGRAMS && buf.len() + size <= MAX_RUN {
             let Some(&id) = self.peers.get(&node)?.ready.front() else { break };
@@ -104,6 +107,7 @@ impl Endpoint {
         peer.last_sent = Some(now);
         peer.last_used = now;
         self.expect_answer(now, node, route);
+        self.on_run(now, node, route, size);
         Some(Transmit { destination, segment_size: size })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::congestion::Ack;
+use super::congestion::{Ack, Congestion};
 use super::recv::Inserted;
 use super::scoreboard::Delivery;
 use super::timers::Timer;
@@ -73,6 +73,7 @@ impl Stream {
         self.timers.set(Timer::Idle, now + self.config.idle_timeout);
         if self.syn_attempts == 1 {
             self.rtt.sample(now.saturating_duration_since(self.syn_sent_at));
+            self.update_pacing(now);
         } else {
             // The first SYN was probably lost, and what came before its repetition ignored.
             self.board.mark_all_lost();
@@ -148,11 +149,12 @@ impl Stream {
             && took < self.config.initial_rto
         {
             self.rtt.sample(took);
+            self.update_pacing(now);
         }
         if ack < una {
             return true;
         }
-        let in_flight_before = self.board.in_flight();
+        let before = (self.board.in_flight(), self.board.delivered());
         let was_closed = self.peer_window.is_closed(una);
         let mut delivery = Delivery::default();
         self.board.ack(now, ack, &mut delivery);
@@ -170,7 +172,7 @@ impl Stream {
             self.peer_window.update(ack, window, is_news);
         }
         if delivery.any {
-            self.on_delivery(now, &delivery, in_flight_before);
+            self.on_delivery(now, &delivery, before);
         }
         if delivery.acked > 0 {
             self.on_progress(now, &delivery);
@@ -179,22 +181,32 @@ impl Stream {
         true
     }
 
-    fn on_delivery(&mut self, now: Instant, delivery: &Delivery, in_flight_before: u64) {
+    /// `before`: bytes in flight, and delivered in all, before it.
+    fn on_delivery(&mut self, now: Instant, delivery: &Delivery, before: (u64, u64)) {
         let rtt = delivery.sent_once.map(|sent| now.saturating_duration_since(sent));
         if let Some(rtt) = rtt {
             self.rtt.sample(rtt);
         }
-        let was_in_recovery = self.loss.in_recovery();
-        self.loss.on_delivery(now, delivery, &self.rtt, self.board.una());
+        if self.loss.on_delivery(now, delivery, &self.rtt, self.board.una()) {
+            self.board.forget_losses();
+            self.controller.on_spurious();
+        }
+        self.detect_losses(now);
+        let (in_flight_before, delivered_before) = before;
+        let total_delivered = self.board.delivered();
         self.controller.on_ack(&Ack {
             now,
             acked: delivery.acked,
+            delivered: total_delivered - delivered_before,
+            total_delivered,
+            total_lost: self.board.lost_bytes(),
             in_flight_before,
+            in_flight: self.board.in_flight(),
             rtt,
-            in_recovery: was_in_recovery,
+            in_recovery: self.loss.in_recovery(),
             rate: delivery.newest.as_ref().map(|newest| self.board.rate_sample(now, newest)),
         });
-        self.detect_losses(now);
+        self.update_pacing(now);
         self.arm_tail_probe(now);
     }
 
@@ -208,7 +220,8 @@ impl Stream {
         if lost && self.loss.enter_recovery(self.board.nxt()) {
             self.stats.recoveries += 1;
             let flight_size = self.board.flight_size().min(self.controller.cwnd());
-            self.controller.on_congestion(now, flight_size);
+            let in_flight = self.board.in_flight();
+            self.controller.on_congestion(&Congestion { now, flight_size, in_flight });
             self.timers.stop(Timer::TailProbe);
         }
     }
@@ -275,6 +288,7 @@ impl Stream {
             Inserted::InOrder => {
                 self.stats.bytes_received += self.recv.rcv_nxt() - before;
                 self.local_window.on_data();
+                self.recv_tuner.on_data(now, self.recv.rcv_nxt(), self.local_window.edge());
                 if !self.released {
                     self.say(StreamEvent::Readable);
                 }

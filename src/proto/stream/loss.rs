@@ -29,12 +29,15 @@ pub(super) struct LossDetector {
     recoveries_left: u32,
     /// While recovering: SND.NXT when the loss was found.
     recovery_point: Option<u64>,
+    /// The reduction that began this recovery can still turn out to have been needless.
+    may_undo: bool,
     /// While a tail loss probe is out: SND.NXT when it was sent.
     probe_high: Option<u64>,
 }
 
 impl LossDetector {
-    /// Takes note of what an acknowledgement delivered. Returns whether recovery has ended.
+    /// Takes note of what an acknowledgement delivered. `true`: what recovery began with had only
+    /// been late (RFC 3522, but by the round-trip time instead of a timestamp); it is over.
     pub(super) fn on_delivery(
         &mut self,
         now: Instant,
@@ -42,12 +45,15 @@ impl LossDetector {
         rtt: &RttEstimator,
         una: u64,
     ) -> bool {
+        let mut is_spurious = false;
         if let Some(newest) = &delivery.newest {
             let took = now.saturating_duration_since(newest.last_sent);
             let is_original = rtt.min_rtt().is_some_and(|min| took < min);
             if newest.retransmits > 0 && is_original {
                 // RFC 8985 s6.2 step 1: too early for the retransmission; the original came late.
                 self.on_needless_retransmission();
+                is_spurious = self.in_recovery() && self.may_undo;
+                self.may_undo = false;
             } else if self.newest_tx.is_none_or(|tx| tx < newest.tx) {
                 self.newest_tx = Some(newest.tx);
                 self.rtt = took;
@@ -57,15 +63,14 @@ impl LossDetector {
         if self.probe_high.is_some_and(|high| una >= high) {
             self.probe_high = None;
         }
-        if self.recovery_point.is_some_and(|point| una >= point) {
+        if is_spurious || self.recovery_point.is_some_and(|point| una >= point) {
             self.recovery_point = None;
             self.recoveries_left = self.recoveries_left.saturating_sub(1);
             if self.recoveries_left == 0 {
                 self.window_mult = 1;
             }
-            return true;
         }
-        false
+        is_spurious
     }
 
     fn on_needless_retransmission(&mut self) {
@@ -115,12 +120,15 @@ impl LossDetector {
             return false;
         }
         self.recovery_point = Some(nxt);
+        self.may_undo = true;
         true
     }
 
     /// After a timeout: everything up to `nxt` is sent again before the window counts as lossless.
-    pub(super) fn on_timeout(&mut self, nxt: u64) {
+    /// `is_first`: of several in a row.
+    pub(super) fn on_timeout(&mut self, nxt: u64, is_first: bool) {
         self.recovery_point = Some(nxt);
+        self.may_undo = is_first;
         self.probe_high = None;
     }
 

@@ -9,7 +9,7 @@
 //!  write ──► SendBuffer ──► Scoreboard ──► poll_transmit          handle_segment ──► Assembler ──► read
 //!            bytes          segments         ▲      ▲                  │  ack, SACK, window
 //!                           (atoms)     Controller  PeerWindow ◄───────┤
-//!                              ▲        (cwnd)      (rwnd)             │
+//!                              ▲     (cwnd, rate)   (rwnd)             │
 //!                         LossDetector ◄── RttEstimator ◄──────────────┘
 //! ```
 //!
@@ -30,6 +30,7 @@ mod error;
 mod input;
 mod loss;
 mod output;
+mod pacer;
 mod ranges;
 mod recv;
 mod rtt;
@@ -40,6 +41,7 @@ mod state;
 mod stats;
 mod timeout;
 mod timers;
+mod tuning;
 mod window;
 
 #[cfg(test)]
@@ -52,6 +54,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 pub use config::{ConfigError, StreamConfig};
+pub use congestion::CongestionControl;
 pub use error::StreamError;
 pub use segment::{Dialect, GO_UNIT_BYTES, Outgoing, Segment};
 pub use state::State;
@@ -59,14 +62,16 @@ pub use stats::StreamStats;
 
 use crate::wire::Seq;
 use crate::wire::options::StreamOptions;
-use congestion::{Controller, NewReno};
+use congestion::Controller;
 use loss::LossDetector;
 use output::Due;
+use pacer::Pacer;
 use recv::Assembler;
 use rtt::RttEstimator;
 use scoreboard::Scoreboard;
 use send::SendBuffer;
 use timers::{Timer, Timers};
+use tuning::RecvTuner;
 use window::{LocalWindow, PeerWindow};
 
 /// What happened on a stream. Edge-triggered: said when it becomes true, not while it is.
@@ -102,6 +107,7 @@ pub struct Stream {
     loss: LossDetector,
     rtt: RttEstimator,
     controller: Box<dyn Controller>,
+    pacer: Pacer,
     peer_window: PeerWindow,
     path_payload: u16,
     nodelay: bool,
@@ -125,6 +131,7 @@ pub struct Stream {
     irs: Seq,
     recv: Assembler,
     local_window: LocalWindow,
+    recv_tuner: RecvTuner,
     /// Full segments received since the last acknowledgement.
     unacked_segments: u32,
     /// Payload of the largest segment received: a shorter one is the end of something.
@@ -182,7 +189,8 @@ impl Stream {
             board: Scoreboard::new(),
             loss: LossDetector::default(),
             rtt: RttEstimator::new(&config),
-            controller: Box::new(NewReno::new(config.max_payload.into())),
+            controller: config.congestion.controller(now, config.max_payload.into()),
+            pacer: Pacer::new(now),
             peer_window: PeerWindow::UNKNOWN,
             path_payload: config.max_payload,
             nodelay: config.nodelay,
@@ -197,6 +205,7 @@ impl Stream {
             irs: Seq(0),
             recv: Assembler::new(config.recv_buffer),
             local_window: LocalWindow::new(&config),
+            recv_tuner: RecvTuner::new(now),
             unacked_segments: 0,
             full_segment: input::LEAST_FULL_SEGMENT,
             sack_from: 0,
@@ -220,8 +229,9 @@ impl Stream {
             Ok(Some(options)) => Dialect::Native(options),
             Ok(None) | Err(_) => Dialect::Go,
         };
-        if let Dialect::Native(_) = dialect {
-            self.local_window.set_shift(self.config.window_shift());
+        match dialect {
+            Dialect::Native(_) => self.local_window.set_shift(self.config.window_shift()),
+            Dialect::Go => self.recv.grow(self.config.go_recv_buffer()),
         }
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
@@ -314,11 +324,15 @@ impl Stream {
         }
     }
 
-    fn after_read(&mut self, _now: Instant) {
-        if self.dialect.is_some()
-            && self.fin_at.is_none()
-            && self.local_window.wants_update(&self.recv, self.config.recv_buffer)
-        {
+    fn after_read(&mut self, now: Instant) {
+        if self.dialect.is_none() || self.fin_at.is_some() {
+            return;
+        }
+        if !self.is_go() {
+            let most = self.config.max_recv_buffer;
+            self.recv_tuner.on_read(now, &mut self.recv, self.rtt.srtt(), most);
+        }
+        if self.local_window.wants_update(&self.recv) {
             self.due.ack = true;
         }
     }
@@ -353,8 +367,20 @@ impl Stream {
     fn max_payload(&self) -> u16 {
         match self.dialect {
             Some(Dialect::Native(options)) => self.path_payload.min(options.max_payload),
-            _ => self.path_payload,
+            // It may be more than a peer that has not spoken yet would take.
+            _ => self.path_payload.min(self.config.max_payload),
         }
+    }
+
+    /// If the retransmission timer has gone off without progress since: how many times in a row,
+    /// and how many bytes the segment has that does not get through. A closed window does not
+    /// count.
+    #[must_use]
+    pub fn stalled(&self) -> Option<(u32, u32)> {
+        let repeats = self.rtt.backoff();
+        let head = self.board.head().filter(|head| !head.fin)?;
+        let is_stalled = repeats > 0 && !self.peer_window.is_closed(self.board.una());
+        is_stalled.then_some((repeats, head.len))
     }
 
     /// Whether a read would not say "nothing yet".

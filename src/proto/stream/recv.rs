@@ -195,6 +195,21 @@ impl Assembler {
         self.ranges.clear();
     }
 
+    /// Takes more from now on. Never less: what was offered may be used.
+    pub(super) fn grow(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
+    /// Bytes held at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// First offset that the application has not read.
+    pub(super) fn consumed(&self) -> u64 {
+        self.rcv_nxt - self.ready_bytes as u64
+    }
+
     /// Next offset expected.
     pub(super) fn rcv_nxt(&self) -> u64 {
         self.rcv_nxt

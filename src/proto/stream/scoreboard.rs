@@ -5,7 +5,7 @@
 //! is kept up to date, so nothing here scans the flight: it may hold 50,000 segments.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::congestion::RateSample;
 use super::ranges::RangeSet;
@@ -20,6 +20,10 @@ pub(super) struct SentSegment {
     pub(super) retransmits: u16,
     pub(super) sacked: bool,
     pub(super) lost: bool,
+    /// There was less to send than the path would have taken when it was last sent.
+    is_app_limited: bool,
+    /// Microseconds in which the data was sent that was in flight when it was last sent.
+    send_elapsed: u32,
     /// Number of its last transmission; orders transmissions of equal time.
     pub(super) tx: u64,
     /// Bytes delivered on the stream when it was last sent, and when that was.
@@ -73,6 +77,12 @@ pub(super) struct Scoreboard {
     highest_delivered: u64,
     delivered: u64,
     delivered_at: Option<Instant>,
+    /// When the newest segment that has arrived was sent: the flight being measured begins here.
+    first_sent: Option<Instant>,
+    /// What is delivered up to here tells how much there was to send, not what the path takes.
+    app_limited_until: u64,
+    /// Bytes found lost so far, timeouts not included.
+    lost_bytes: u64,
 }
 
 impl Scoreboard {
@@ -92,14 +102,15 @@ impl Scoreboard {
             highest_delivered: 1,
             delivered: 0,
             delivered_at: None,
+            first_sent: None,
+            app_limited_until: 0,
+            lost_bytes: 0,
         }
     }
 
     /// Records a new segment of `len` bytes, or FIN.
     pub(super) fn push(&mut self, now: Instant, len: u32, fin: bool) {
-        if self.in_flight == 0 {
-            self.delivered_at = Some(now);
-        }
+        let send_elapsed = self.begin_flight(now);
         let segment = SentSegment {
             start: self.nxt,
             len,
@@ -108,6 +119,8 @@ impl Scoreboard {
             retransmits: 0,
             sacked: false,
             lost: false,
+            is_app_limited: self.app_limited_until > 0,
+            send_elapsed,
             tx: self.next_tx,
             delivered: self.delivered,
             delivered_at: self.delivered_at.unwrap_or(now),
@@ -119,9 +132,26 @@ impl Scoreboard {
         self.segments.push_back(segment);
     }
 
+    /// For the delivery rate: a flight starts anew if nothing is in the network. Returns how long
+    /// the present one has been sent.
+    fn begin_flight(&mut self, now: Instant) -> u32 {
+        if self.in_flight == 0 {
+            self.delivered_at = Some(now);
+            self.first_sent = Some(now);
+        }
+        let elapsed = self.first_sent.map(|first| now.saturating_duration_since(first));
+        u32::try_from(elapsed.unwrap_or_default().as_micros()).unwrap_or(u32::MAX)
+    }
+
+    /// The path would take more than there is to send.
+    pub(super) fn mark_app_limited(&mut self) {
+        self.app_limited_until = (self.delivered + self.in_flight).max(1);
+    }
+
     /// Records that the segment at `start` is sent again, and returns it.
     pub(super) fn retransmit(&mut self, now: Instant, start: u64) -> Option<SentSegment> {
         let index = self.index_of(start)?;
+        let send_elapsed = self.begin_flight(now);
         let segment = self.segments.get_mut(index)?;
         if segment.lost {
             segment.lost = false;
@@ -130,6 +160,8 @@ impl Scoreboard {
         }
         segment.last_sent = now;
         segment.retransmits = segment.retransmits.saturating_add(1);
+        segment.is_app_limited = self.app_limited_until > 0;
+        segment.send_elapsed = send_elapsed;
         segment.tx = self.next_tx;
         segment.delivered = self.delivered;
         segment.delivered_at = self.delivered_at.unwrap_or(now);
@@ -209,15 +241,22 @@ impl Scoreboard {
         }
         if d.newest.as_ref().is_none_or(|newest| newest.tx < segment.tx) {
             d.newest = Some(segment.clone());
+            self.first_sent = Some(segment.last_sent);
         }
         self.highest_delivered = self.highest_delivered.max(segment.end());
     }
 
     /// The delivery rate over the flight of `segment`, which has just been delivered.
-    pub(super) fn rate_sample(&self, now: Instant, segment: &SentSegment) -> RateSample {
+    pub(super) fn rate_sample(&mut self, now: Instant, segment: &SentSegment) -> RateSample {
+        if self.delivered > self.app_limited_until {
+            self.app_limited_until = 0;
+        }
+        let send_elapsed = Duration::from_micros(segment.send_elapsed.into());
         RateSample {
             delivered: self.delivered - segment.delivered,
-            interval: now.saturating_duration_since(segment.delivered_at),
+            interval: now.saturating_duration_since(segment.delivered_at).max(send_elapsed),
+            prior_delivered: segment.delivered,
+            is_app_limited: segment.is_app_limited,
         }
     }
 
@@ -242,8 +281,25 @@ impl Scoreboard {
         {
             segment.lost = true;
             self.in_flight -= u64::from(segment.len);
+            self.lost_bytes += u64::from(segment.len);
             self.lost.insert(start);
         }
+    }
+
+    /// Nothing was lost after all: what counts as lost is in flight again, as it was sent.
+    pub(super) fn forget_losses(&mut self) {
+        for start in std::mem::take(&mut self.lost) {
+            if let Some(index) = self.index_of(start)
+                && let Some(segment) = self.segments.get_mut(index)
+            {
+                segment.lost = false;
+                self.in_flight += u64::from(segment.len);
+            }
+        }
+        let in_flight = self.segments.iter().filter(|segment| segment.is_in_flight());
+        let mut log: Vec<_> = in_flight.map(|segment| (segment.tx, segment.start)).collect();
+        log.sort_unstable();
+        self.log = log.into();
     }
 
     /// Everything that is not delivered is lost.
@@ -334,6 +390,16 @@ impl Scoreboard {
 
     pub(super) fn sacked_segments(&self) -> usize {
         self.sacked_segments
+    }
+
+    /// All bytes delivered so far, in order or not.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// All bytes found lost so far, timeouts not included.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
     }
 }
 

@@ -149,6 +149,13 @@ impl SendBuffer {
         self.limit.saturating_sub(self.buffered())
     }
 
+    /// Doubles the limit, up to `most`; whether it has grown.
+    pub(super) fn grow(&mut self, most: usize) -> bool {
+        let before = self.limit;
+        self.limit = self.limit.max(most.min(self.limit.saturating_mul(2)));
+        self.limit > before
+    }
+
     /// Bytes that are not acknowledged.
     pub(super) fn buffered(&self) -> usize {
         (self.end - self.una) as usize

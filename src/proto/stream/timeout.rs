@@ -22,6 +22,7 @@ impl Stream {
                 Timer::Reorder => self.detect_losses(now),
                 Timer::DelayedAck => self.due.ack = true,
                 Timer::Nagle => self.due.flush = true,
+                Timer::Pace => {} // whoever calls us asks for segments next
                 Timer::Persist => {
                     self.persist_backoff += 1;
                     self.due.window_probe = true;
@@ -77,7 +78,8 @@ impl Stream {
             let flight_size = self.board.flight_size().min(self.controller.cwnd());
             self.board.mark_all_lost();
             self.controller.on_timeout(now, first.then_some(flight_size));
-            self.loss.on_timeout(self.board.nxt());
+            self.loss.on_timeout(self.board.nxt(), first);
+            self.update_pacing(now);
             self.stats.timeouts += 1;
         }
         self.rtt.back_off();
