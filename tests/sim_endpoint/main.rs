@@ -1,6 +1,7 @@
 //! Whole endpoints and messengers in a virtual network, with seeds: `PILOT_SIM_SEED=n` replays one.
 
 mod messages;
+mod turns;
 mod world;
 
 use std::collections::HashMap;

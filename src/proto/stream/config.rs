@@ -24,6 +24,9 @@ pub struct StreamConfig {
     /// Payload bytes of a segment before the path's MTU is known. Default 1152, which fits a
     /// relayed frame in 1280 bytes.
     pub max_payload: u16,
+    /// Most payload bytes of a segment, whatever the path turns out to carry. Default 65000, the
+    /// most there can be.
+    pub payload_limit: u16,
     /// Send short segments at once (`true`, the default) instead of waiting for the
     /// acknowledgement of earlier ones (Nagle, RFC 896).
     pub nodelay: bool,
@@ -68,6 +71,7 @@ impl Default for StreamConfig {
             send_buffer: 1024 * 1024,
             recv_buffer: 4 * 1024 * 1024,
             max_payload: 1152,
+            payload_limit: MAX_PAYLOAD_LIMIT,
             nodelay: true,
             nagle_hold: Duration::from_millis(40),
             delayed_ack: Duration::from_millis(5),
@@ -108,7 +112,12 @@ impl StreamConfig {
             (self.recv_buffer >= MIN_BUFFER_BYTES, "recv_buffer", "must be at least 64 KiB"),
             (self.recv_buffer <= 65_535 << 14, "recv_buffer", "must be less than 1 GiB"),
             (self.max_payload >= 64, "max_payload", "must be at least 64 bytes"),
-            (self.max_payload <= MAX_PAYLOAD_LIMIT, "max_payload", "must be at most 65000 bytes"),
+            (
+                self.max_payload <= self.payload_limit,
+                "max_payload",
+                "must not exceed payload_limit",
+            ),
+            (self.payload_limit <= MAX_PAYLOAD_LIMIT, "payload_limit", "must be at most 65000"),
             (self.syn_retry > zero, "syn_retry", "must not be zero"),
             (self.min_rto > zero, "min_rto", "must not be zero"),
             (self.max_rto >= self.min_rto, "max_rto", "must not be less than min_rto"),
