@@ -1,13 +1,14 @@
 //! One peer: its tunnel, its paths, its streams' turn to send, and small packets that wait.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::StreamId;
+use super::turns::{Senders, Turn, Turns};
 use crate::proto::path::PathSet;
 use crate::proto::pmtud::PathMtu;
 use crate::proto::tunnel::Tunnel;
-use crate::wire::{Flags, Header, Protocol};
+use crate::wire::{Flags, Header, NodeId, Protocol};
 
 /// Small packets (datagrams, control) kept while keys are agreed. The newest is dropped, as
 /// release 1.18 does.
@@ -61,9 +62,10 @@ pub(super) struct PendingPing {
 pub struct Peer {
     pub(super) tunnel: Tunnel,
     pub(super) path: PathSet,
-    /// Streams with something to send, in turn.
-    pub(super) ready: VecDeque<StreamId>,
-    pub(super) is_queued: bool,
+    /// Streams with something to send.
+    pub(super) turns: Turns<StreamId>,
+    /// Its own turn among the peers.
+    pub(super) turn: Turn,
     pub(super) waiting: VecDeque<LoosePacket>,
     pub(super) pings: Vec<PendingPing>,
     pub(super) streams: usize,
@@ -93,13 +95,19 @@ pub struct Peer {
     pub(super) bytes_received: u64,
 }
 
+impl Senders<NodeId> for HashMap<NodeId, Peer> {
+    fn turn(&mut self, node: NodeId) -> Option<&mut Turn> {
+        self.get_mut(&node).map(|peer| &mut peer.turn)
+    }
+}
+
 impl Peer {
     pub(super) fn new(now: Instant, tunnel: Tunnel) -> Self {
         Self {
             tunnel,
             path: PathSet::default(),
-            ready: VecDeque::new(),
-            is_queued: false,
+            turns: Turns::default(),
+            turn: Turn::default(),
             waiting: VecDeque::new(),
             pings: Vec::new(),
             streams: 0,

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use slab::Slab;
 
+use super::turns::{Senders, Turn};
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
 use crate::proto::stream::{Segment, State, Stream, StreamError, StreamEvent};
 use crate::wire::sack::looks_like_sack;
@@ -31,11 +33,16 @@ pub(super) struct StreamSlot {
     pub(super) remote_port: u16,
     pub(super) generation: u32,
     pub(super) is_dirty: bool,
-    /// It stands in its peer's queue of those with something to send.
-    pub(super) is_ready: bool,
+    pub(super) turn: Turn,
     /// Nobody holds it any more: forget it once it has ended.
     pub(super) is_released: bool,
     pub(super) armed: Option<Instant>,
+}
+
+impl Senders<StreamId> for Slab<StreamSlot> {
+    fn turn(&mut self, id: StreamId) -> Option<&mut Turn> {
+        self.get_mut(id.slot).filter(|slot| slot.serial == id.serial).map(|slot| &mut slot.turn)
+    }
 }
 
 /// Streams that wait to be accepted on a port.
@@ -334,10 +341,7 @@ impl Endpoint {
             slot.is_dirty = false;
             let node = slot.peer;
             let Some(peer) = self.peers.get_mut(&node) else { continue };
-            if !slot.is_ready {
-                slot.is_ready = true;
-                peer.ready.push_back(id);
-            }
+            peer.turns.enter(id, &mut slot.turn);
             self.queue_peer(node);
         }
     }
@@ -395,7 +399,7 @@ impl Endpoint {
             remote_port,
             generation,
             is_dirty: false,
-            is_ready: false,
+            turn: Turn::default(),
             is_released: false,
             armed: None,
         });

@@ -355,7 +355,7 @@ impl Stream {
     /// Sets the payload of new segments to what the path carries. Segments that were sent keep
     /// their boundaries. The peer's own limit is honoured in any case.
     pub fn set_max_payload(&mut self, bytes: u16) {
-        self.path_payload = bytes.clamp(1, config::MAX_PAYLOAD_LIMIT);
+        self.path_payload = bytes.clamp(1, self.config.payload_limit);
         self.controller.set_max_payload(self.max_payload().into());
     }
 
