@@ -72,6 +72,8 @@ pub struct Peer {
     pub(super) dialled_at: Option<Instant>,
     /// The last ping took this long.
     pub(super) rtt: Option<Duration>,
+    /// As its streams measured it last; what a new one expects.
+    pub(super) srtt: Option<Duration>,
     /// Counts tunnels agreed with new keys. A stream of an older one dies when the peer turns out
     /// to have restarted.
     pub(super) generation: u32,
@@ -100,6 +102,7 @@ impl Peer {
             is_trusted: false,
             dialled_at: None,
             rtt: None,
+            srtt: None,
             generation: 0,
             record_wanted: false,
             has_record: false,
@@ -134,6 +137,12 @@ impl Peer {
     #[must_use]
     pub fn is_native(&self) -> bool {
         self.is_native
+    }
+
+    /// The round trip that a new stream to it may expect (RFC 9040). If the path has changed since,
+    /// a SYN too many is sent, or one too late; a measurement follows in either case.
+    pub(super) fn expected_rtt(&self) -> Option<Duration> {
+        self.srtt.or(self.rtt)
     }
 
     /// How long its last ping took.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::peer::Peer;
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
 use crate::proto::stream::{Segment, State, Stream, StreamError};
 use crate::wire::sack::looks_like_sack;
@@ -77,6 +78,9 @@ impl Endpoint {
         let local_port = self.free_port(node, port).ok_or(ConnectError::TooManyStreams)?;
         let mut stream = Stream::connect(now, self.config.stream.clone());
         stream.set_nodelay(now, nodelay);
+        if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
+            stream.expect_rtt(rtt);
+        }
         let id = self.insert(node, to.network, local_port, port, stream);
         self.start_tunnel(now, node);
         self.touch(id);
@@ -252,6 +256,10 @@ impl Endpoint {
             let is_over = matches!(slot.stream.state(), State::TimeWait | State::Closed);
             if !(opens && is_over) {
                 slot.stream.handle_segment(now, &segment);
+                let srtt = slot.stream.srtt();
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.srtt = srtt.or(peer.srtt);
+                }
                 self.touch(id);
                 return;
             }
@@ -275,7 +283,10 @@ impl Endpoint {
             return;
         }
         self.orphans.remove(&(node, local, remote));
-        let stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        let mut stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
+            stream.expect_rtt(rtt);
+        }
         let id = self.insert(node, header.dst.network, local, remote, stream);
         if let Some(listener) = self.listeners.get_mut(&local) {
             listener.backlog.push_back(id);
