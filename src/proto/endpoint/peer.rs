@@ -81,6 +81,8 @@ pub struct Peer {
     pub(super) dialled_at: Option<Instant>,
     /// The last ping took this long.
     pub(super) rtt: Option<Duration>,
+    /// As its streams measured it last; what a new one expects.
+    pub(super) srtt: Option<Duration>,
     /// Counts tunnels agreed with new keys. A stream of an older one dies when the peer turns out
     /// to have restarted.
     pub(super) generation: u32,
@@ -118,6 +120,7 @@ impl Peer {
             max_payload: None,
             dialled_at: None,
             rtt: None,
+            srtt: None,
             generation: 0,
             record_wanted: false,
             has_record: false,
@@ -158,6 +161,12 @@ impl Peer {
     #[must_use]
     pub fn path_mtu(&self) -> Option<&PathMtu> {
         self.path_mtu.as_deref()
+    }
+
+    /// The round trip that a new stream to it may expect (RFC 9040). If the path has changed since,
+    /// a SYN too many is sent, or one too late; a measurement follows in either case.
+    pub(super) fn expected_rtt(&self) -> Option<Duration> {
+        self.srtt.or(self.rtt)
     }
 
     /// How long its last ping took.

@@ -49,7 +49,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -221,6 +221,13 @@ impl Stream {
             released: false,
             config,
         }
+    }
+
+    /// Tells what other streams to the same peer have measured as round trip (RFC 9040), so that
+    /// a lost SYN or first segment does not wait for timeouts made for an unknown path. To be
+    /// called before the first segment is asked for; a measurement overrules it.
+    pub fn expect_rtt(&mut self, rtt: Duration) {
+        self.rtt.expect(rtt);
     }
 
     /// From SYN or SYN-ACK: where the peer's numbers start, and how it talks. Options that
@@ -453,6 +460,12 @@ impl Stream {
             max_payload: self.max_payload(),
             ..self.stats
         }
+    }
+
+    /// Smoothed round-trip time, if one was measured.
+    #[must_use]
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.srtt()
     }
 
     fn is_go(&self) -> bool {
