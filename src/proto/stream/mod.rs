@@ -30,6 +30,7 @@ mod error;
 mod input;
 mod loss;
 mod output;
+mod payload;
 mod ranges;
 mod recv;
 mod rtt;
@@ -231,6 +232,7 @@ impl Stream {
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
         self.controller.set_max_payload(self.max_payload().into());
+        self.recut(); // early data may be larger than the peer, or the path by now, takes
     }
 
     /// Copies as much of `data` as there is room for. `Ok(0)` for data that is not empty: wait
@@ -345,25 +347,10 @@ impl Stream {
         self.timers.next()
     }
 
-    /// Sets the payload of new segments to what the path carries. Segments that were sent keep
-    /// their boundaries. The peer's own limit is honoured in any case.
-    pub fn set_max_payload(&mut self, bytes: u16) {
-        self.path_payload = bytes.clamp(1, config::MAX_PAYLOAD_LIMIT);
-        self.controller.set_max_payload(self.max_payload().into());
-    }
-
     /// Switches Nagle's rule off (`true`) or on; see [`StreamConfig::nodelay`].
     pub fn set_nodelay(&mut self, now: Instant, nodelay: bool) {
         let _ = now;
         self.nodelay = nodelay;
-    }
-
-    /// Payload bytes of a full segment.
-    fn max_payload(&self) -> u16 {
-        match self.dialect {
-            Some(Dialect::Native(options)) => self.path_payload.min(options.max_payload),
-            _ => self.path_payload,
-        }
     }
 
     /// Whether a read would not say "nothing yet".
