@@ -31,6 +31,7 @@ mod input;
 mod loss;
 mod output;
 mod pacer;
+mod payload;
 mod ranges;
 mod recv;
 mod rtt;
@@ -245,6 +246,7 @@ impl Stream {
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
         self.controller.set_max_payload(self.max_payload().into());
+        self.recut(); // early data may be larger than the peer, or the path by now, takes
     }
 
     /// Copies as much of `data` as there is room for. `Ok(0)` for data that is not empty: wait
@@ -359,13 +361,6 @@ impl Stream {
         self.timers.next()
     }
 
-    /// Sets the payload of new segments to what the path carries. Segments that were sent keep
-    /// their boundaries. The peer's own limit is honoured in any case.
-    pub fn set_max_payload(&mut self, bytes: u16) {
-        self.path_payload = bytes.clamp(1, self.config.payload_limit);
-        self.controller.set_max_payload(self.max_payload().into());
-    }
-
     /// Switches Nagle's rule off (`true`) or on; see [`StreamConfig::nodelay`].
     pub fn set_nodelay(&mut self, now: Instant, nodelay: bool) {
         let _ = now;
@@ -377,26 +372,6 @@ impl Stream {
     /// Go node it changes nothing.
     pub fn set_answers_soon(&mut self, answers_soon: bool) {
         self.answers_soon = answers_soon;
-    }
-
-    /// Payload bytes of a full segment.
-    fn max_payload(&self) -> u16 {
-        match self.dialect {
-            Some(Dialect::Native(options)) => self.path_payload.min(options.max_payload),
-            // It may be more than a peer that has not spoken yet would take.
-            _ => self.path_payload.min(self.config.max_payload),
-        }
-    }
-
-    /// If the retransmission timer has gone off without progress since: how many times in a row,
-    /// and how many bytes the segment has that does not get through. A closed window does not
-    /// count.
-    #[must_use]
-    pub fn stalled(&self) -> Option<(u32, u32)> {
-        let repeats = self.rtt.backoff();
-        let head = self.board.head().filter(|head| !head.fin)?;
-        let is_stalled = repeats > 0 && !self.peer_window.is_closed(self.board.una());
-        is_stalled.then_some((repeats, head.len))
     }
 
     /// Whether a read would not say "nothing yet".

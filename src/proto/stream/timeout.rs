@@ -79,6 +79,7 @@ impl Stream {
         }
         if head.sacked {
             self.board.forget_sacks();
+            self.recut(); // the path may have shrunk since they were sent
         }
         if self.peer_window.is_closed(self.board.una()) {
             // No sign of congestion: this is how a closed window is probed.
