@@ -30,7 +30,7 @@ class NativePeer(Peer):
     """A program for each side: never made in this process."""
 
     driver = "Rust"
-    chunks = (CHUNK, 1024 * KIB)
+    chunks: ClassVar[tuple[int, ...]] = (CHUNK, 1024 * KIB)
     crate: ClassVar[str]
 
     @classmethod
