@@ -89,6 +89,7 @@ $(VENV)/.stamp-bench: pyproject.toml | venv
 
 bench-native: ## build the references in Rust that `make bench` compares with if they are there
 	cargo build --release --locked --manifest-path benches/native/Cargo.toml
+	cargo build --release --locked --example bench-peer
 
 bench-instructions: venv ## machine instructions of the hot parts, next to those on record
 	$(BIN)/python benches/instructions.py $(BENCH_ARGS)

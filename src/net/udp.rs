@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
+
+use super::watch::{Interest, Watch};
 
 /// Buffers of one receive call. Each holds a run of datagrams from one sender.
 const BATCH: usize = 8;
@@ -21,7 +22,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// A bound socket.
 #[derive(Debug)]
 pub struct UdpIo {
-    socket: tokio::net::UdpSocket,
+    socket: std::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
     is_v6: bool,
@@ -47,7 +48,6 @@ impl UdpIo {
         // The kernel clamps silently to its limits; failing here would help nobody.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
-        let socket = tokio::net::UdpSocket::from_std(socket)?;
         let local = socket.local_addr()?;
         Ok(Self { socket, state, local, is_v6: local.is_ipv6() })
     }
@@ -78,7 +78,7 @@ impl UdpIo {
     /// be shorter). Errors other than a full buffer lose the datagrams, as the network may.
     ///
     /// # Errors
-    /// `WouldBlock` when the socket's buffer is full: wait for [`writable`](Self::writable).
+    /// `WouldBlock` when the socket's buffer is full: [`watch`](Self::watch) for room.
     pub fn try_send(
         &self,
         destination: SocketAddr,
@@ -92,15 +92,13 @@ impl UdpIo {
             segment_size: (segment_size < contents.len()).then_some(segment_size),
             src_ip: None,
         };
-        self.socket.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
-        })
+        self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
     }
 
     /// Receives what is there into `batch`.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there: wait for [`readable`](Self::readable).
+    /// `WouldBlock` when nothing is there: [`watch`](Self::watch) for more.
     pub fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
         batch.filled = 0;
         let mut rest: &mut [u8] = &mut batch.storage;
@@ -109,26 +107,24 @@ impl UdpIo {
             rest = tail;
             IoSliceMut::new(head)
         });
-        batch.filled = self.socket.try_io(Interest::READABLE, || {
-            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut batch.meta)
-        })?;
+        batch.filled =
+            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut batch.meta)?;
         Ok(())
     }
 
-    /// Waits until there is something to receive.
+    /// Has the runtime of the caller watch the socket for as long as the watch lives.
     ///
     /// # Errors
-    /// The socket is broken.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+    /// The machine has no descriptor left.
+    pub fn watch(&self, interest: Interest) -> io::Result<Watch> {
+        Watch::new(&self.socket, interest)
     }
 
-    /// Waits until there is room to send.
-    ///
-    /// # Errors
-    /// The socket is broken.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
+    /// The descriptor, for an event loop that is not ours to wait on.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn descriptor(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
     }
 
     fn native(&self, addr: SocketAddr) -> SocketAddr {
@@ -182,15 +178,22 @@ impl RecvBatch {
     }
 }
 
+impl std::fmt::Debug for RecvBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecvBatch").field("filled", &self.filled).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     async fn receive(io: &UdpIo, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
         let (mut batch, mut got) = (RecvBatch::default(), Vec::new());
+        let watch = io.watch(Interest::Readable).unwrap();
         while got.len() < count {
-            io.readable().await.unwrap();
-            if io.try_recv(&mut batch).is_ok() {
+            watch.ready().await.unwrap();
+            if watch.attempt(|| io.try_recv(&mut batch)).is_ok() {
                 batch.for_each(|from, data| got.push((from, data.to_vec())));
             }
         }
@@ -202,10 +205,8 @@ mod tests {
         let dual = UdpIo::bind("[::]:0".parse().unwrap()).unwrap();
         let v4 = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let dual_addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), dual.local_addr().port());
-        v4.writable().await.unwrap();
         v4.try_send(dual_addr, b"hello", 5).unwrap();
         assert_eq!(receive(&dual, 1).await, [(v4.local_addr(), b"hello".to_vec())]);
-        dual.writable().await.unwrap();
         dual.try_send(v4.local_addr(), b"back", 4).unwrap();
         assert_eq!(receive(&v4, 1).await, [(dual_addr, b"back".to_vec())]);
     }
@@ -215,7 +216,6 @@ mod tests {
         let a = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let b = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let content: Vec<u8> = (0..=255).cycle().take(2_500).collect();
-        a.writable().await.unwrap();
         a.try_send(b.local_addr(), &content, 1_000).unwrap();
         let sizes: Vec<usize> = receive(&b, 3).await.iter().map(|(_, d)| d.len()).collect();
         assert_eq!(sizes, [1_000, 1_000, 500]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::core::Shared;
+use super::core::{Shared, Waiter};
 use super::error::NodeError;
 use super::resolver::Resolver;
 use super::services::data;
@@ -117,7 +117,7 @@ impl Messages {
                     messenger.send(now, endpoint, target.addr, content, id)
                 };
                 let (sender, receiver) = oneshot::channel();
-                core.outcomes.insert(ticket.number, sender);
+                core.outcomes.insert(ticket.number, Waiter::Task(sender));
                 Ok((ticket, receiver))
             })?;
             let mut waiting = Waiting { shared: &self.shared, number: Some(ticket.number) };

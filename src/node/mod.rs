@@ -11,6 +11,7 @@
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `trust` | who may reach this node while it is private |
 
+mod attend;
 mod config;
 mod core;
 mod datagrams;

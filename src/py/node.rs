@@ -278,6 +278,47 @@ impl Node {
         guarded(|| self.get()?.reply(ticket, Err(reason)).or_raise(py))
     }
 
+    /// The descriptor of the socket, for `attend`; -1 where event loops watch none.
+    fn descriptor(&self) -> PyResult<i32> {
+        guarded(|| {
+            #[cfg(unix)]
+            return Ok(self.get()?.descriptor());
+            #[cfg(not(unix))]
+            return Ok(-1);
+        })
+    }
+
+    /// Receives what is there, here; the caller drains `bridge`, then calls `send_gathered`.
+    /// `false`: leave receiving to the node until `poll_attend` says yes.
+    fn attend(&self, bridge: &Bridge) -> PyResult<bool> {
+        guarded(|| {
+            // A forked child must not take what is the parent's.
+            if !self.node.is_ours() {
+                return Ok(true);
+            }
+            let node = self.get()?;
+            bridge.queue()?.stay_awake();
+            Ok(node.attend())
+        })
+    }
+
+    fn send_gathered(&self) -> PyResult<()> {
+        guarded(|| {
+            if let Ok(node) = self.get() {
+                node.send_gathered();
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether `attend` makes sense; if not, `alarm` goes off when it does.
+    fn poll_attend(&self, alarm: &Alarm) -> PyResult<bool> {
+        guarded(|| {
+            let node = self.get()?;
+            Ok(alarm.poll(|cx| node.poll_attend(cx))?.is_some())
+        })
+    }
+
     /// Ends the node; when the future is done, nothing of it is left.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         guarded(|| {

@@ -13,6 +13,8 @@ use crate::wire::{Flags, SackBlocks, Seq};
 pub(super) const LEAST_FULL_SEGMENT: usize = 1152;
 /// Full segments acknowledged at once.
 const ACK_EVERY: u32 = 2;
+/// Short segments acknowledged at once where answers are expected.
+const ACK_EVERY_SHORT: u32 = 8;
 
 impl Stream {
     /// Takes a segment of this stream. Nonsense is dropped without a word.
@@ -61,7 +63,12 @@ impl Stream {
     fn on_answer(&mut self, now: Instant, segment: &Segment<'_>) {
         let answer = Flags::SYN.with(Flags::ACK);
         let ack = segment.ack.unwrap_near(self.board.una()).unwrap_or(0);
-        if !segment.flags.contains(answer) || !(1..=self.board.nxt()).contains(&ack) {
+        if !segment.flags.contains(Flags::ACK) || !(1..=self.board.nxt()).contains(&ack) {
+            return;
+        }
+        if !segment.flags.contains(answer) {
+            // The peer talks already: its answer was lost, and is to be had without waiting.
+            self.due.syn |= self.syn_attempts == 1;
             return;
         }
         self.last_received = now;
@@ -283,7 +290,7 @@ impl Stream {
             self.due.rst = true;
             return self.end(None);
         }
-        let had_gap = self.recv.has_gap();
+        let had_gap = self.has_gap();
         match self.recv.insert(start, data) {
             Inserted::InOrder => {
                 self.stats.bytes_received += self.recv.rcv_nxt() - before;
@@ -306,12 +313,18 @@ impl Stream {
     }
 
     /// Full segments are acknowledged in pairs; short ones at once, because a Go peer holds its
-    /// next short segment until then, for up to 40 ms.
+    /// next short segment until then, for up to 40 ms. Where answers are expected, a few short
+    /// ones wait for the answer to carry the acknowledgement.
     fn schedule_ack(&mut self, now: Instant, len: usize, had_gap: bool) {
         let full = len >= self.full_segment;
         self.full_segment = self.full_segment.max(len);
         self.unacked_segments += 1;
-        if !full || had_gap || self.unacked_segments >= ACK_EVERY {
+        let every = match full {
+            true => ACK_EVERY,
+            false if self.answers_soon && !self.is_go() => ACK_EVERY_SHORT,
+            false => 1,
+        };
+        if had_gap || self.unacked_segments >= every {
             self.due.ack = true;
         } else {
             self.timers.set_if_idle(Timer::DelayedAck, now + self.config.delayed_ack);

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::wire::sack::{MAX_ENCODED_LEN, looks_like_sack};
+
 /// Small writes are gathered, and large ones cut, into chunks of at most this size.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -108,6 +110,15 @@ impl SendBuffer {
     pub(super) fn copy_sent(&self, start: u64, len: usize, out: &mut Vec<u8>) {
         let chunk = self.chunks.partition_point(|chunk| chunk.end() <= start);
         self.copy(chunk, start, len, out);
+    }
+
+    /// How many of `len` bytes from `start`, which were sent before, make a segment: only the
+    /// first if the peer would take them for SACK blocks.
+    pub(super) fn piece_len(&self, start: u64, len: u32) -> u32 {
+        let mut head = Vec::new();
+        let look = usize::try_from(len).unwrap_or(usize::MAX).min(MAX_ENCODED_LEN);
+        self.copy_sent(start, look, &mut head);
+        if looks_like_sack(&head) { 1 } else { len }
     }
 
     fn copy(&self, chunk: usize, mut start: u64, mut len: usize, out: &mut Vec<u8>) {
