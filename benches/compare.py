@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import machine  # noqa: E402
 import report  # noqa: E402
 from peers import PEERS, Peer  # noqa: E402
+from peers.base import free_port  # noqa: E402
 from plan import FULL, QUICK, TINY, Plan, Result, lab_for, measure  # noqa: E402
 from support.netns import (  # noqa: E402
     NamespaceUnavailableError,
@@ -40,7 +41,7 @@ MTUS = (65_536, 1500)
 
 
 def chosen(options: argparse.Namespace) -> list[type[Peer]]:
-    words = [word for word in (options.only or "").split(",") if word]
+    words = [word for word in (options.only or "").split(";") if word]
     return [kind for kind in PEERS if not words or any(word in kind.name for word in words)]
 
 
@@ -53,20 +54,22 @@ async def run(plan: Plan, kinds: list[type[Peer]], mtus: tuple[int, ...]) -> lis
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pb")))
         rendezvous = ""
         if any(kind.needs_rendezvous for kind in kinds):
-            rendezvous = stack.enter_context(Rendezvous(root, "127.0.0.1:9000")).address
+            rendezvous = f"127.0.0.1:{free_port('127.0.0.1')}"
+            stack.enter_context(Rendezvous(root, rendezvous))
         numbers = count()
         for number in range(plan.rounds):
             for mtu in mtus:
                 if len(mtus) > 1:
                     set_loopback_mtu(mtu)
                 for kind, result in results.items():
-                    if result.missing or (
-                        mtu != mtus[0] and not result.best(f"mb_per_s@{mtus[0]}")
-                    ):
+                    only_throughput = mtu != mtus[0]
+                    if result.missing or "start" in result.failed:
+                        continue
+                    if only_throughput and not result.best(f"mb_per_s@{mtus[0]}"):
                         continue
                     print(f"round {number + 1}, MTU {mtu}, {kind.name}", file=sys.stderr)
                     lab = lab_for(root, next(numbers), rendezvous, mtu)
-                    await measure(kind, lab, plan, result, all_=mtu == mtus[0])
+                    await measure(kind, lab, plan, result, all_=not only_throughput)
     return list(results.values())
 
 
@@ -82,7 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", choices=PLANS, default="quick")
     parser.add_argument("--rounds", type=int, help="rounds; the median counts")
-    parser.add_argument("--only", help="peers whose name contains one of these, comma-separated")
+    parser.add_argument("--only", help="peers whose name contains one of these, with ; between")
     parser.add_argument("--merge", type=Path, action="append", default=[], help="add_samples' file")
     parser.add_argument("--out", type=Path, default=ROOT / "bench-results")
     parser.add_argument("--json", action="store_true", help="print the record, not the tables")

@@ -1,13 +1,19 @@
-"""The record of a run as tables for people."""
+"""The record of a run as tables for people; `report.py RECORD` prints those of an old run."""
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peers import CHUNK
-from plan import Result
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from peers import CHUNK  # noqa: E402
+from plan import Result  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -191,6 +197,11 @@ def _champion(figure: Figure, results: Iterable[Result]) -> tuple[float, str] | 
 
 def _missing(results: list[Result]) -> str:
     lines = [f"  {result.name}: {result.missing}" for result in results if result.missing]
+    lines += [
+        f"  {result.name}, {step}: failed: {reason}"
+        for result in results
+        for step, reason in result.failed.items()
+    ]
     return "\n".join(["Missing", *lines]) if lines else ""
 
 
@@ -207,3 +218,7 @@ def _machine(record: dict[str, Any]) -> str:
             "Distrust the p99 above all."
         )
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(text(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pilot_agent::net::udp::{RecvBatch, UdpIo, is_too_large};
+use pilot_agent::net::watch::Interest;
 use pilot_agent::node::{Node, NodeConfig, NodeStream, PeerRef};
 use pilot_agent::server::{Rendezvous, RendezvousConfig};
 
@@ -121,15 +122,14 @@ fn a_datagram_larger_than_the_interface_takes_is_an_error() {
             let [a, b] = [listen; 2].map(|listen| UdpIo::bind(listen.parse().unwrap()).unwrap());
             let most = NARROW_MTU - headers;
             let data = vec![1; most + 1];
-            a.writable().await.unwrap();
             let refused = a.try_send(b.local_addr(), &data, data.len()).unwrap_err();
             assert!(is_too_large(&refused), "{refused}");
-            a.writable().await.unwrap();
             a.try_send(b.local_addr(), &data[..most], most).unwrap();
             let (mut batch, mut sizes) = (RecvBatch::default(), Vec::new());
+            let watch = b.watch(Interest::Readable).unwrap();
             while sizes.is_empty() {
-                b.readable().await.unwrap();
-                if b.try_recv(&mut batch).is_ok() {
+                watch.ready().await.unwrap();
+                if watch.attempt(|| b.try_recv(&mut batch)).is_ok() {
                     batch.for_each(|_, datagram| sizes.push(datagram.len()));
                 }
             }

@@ -8,7 +8,7 @@ from .grpc_aio import GrpcAio
 from .http1 import Aiohttp
 from .http2 import Http2
 from .iroh_ffi import Iroh
-from .native import NativeIroh, NativeQuinn
+from .native import NativeIroh, NativeOurs, NativeQuinn
 from .nats_tls import NatsTls
 from .ours import OurRequest, OurStream
 from .process import PeerError, Process, Session
@@ -34,6 +34,7 @@ PEERS: list[type[Peer]] = [
     AsyncioTls,
     AsyncioTcp,
     AsyncioUdp,
+    NativeOurs,
     NativeQuinn,
     NativeIroh,
 ]

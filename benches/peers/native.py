@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,7 @@ from .base import CHUNK, KIB, Peer
 if TYPE_CHECKING:
     from .base import Lab
 
-__all__ = ["NativeIroh", "NativeQuinn"]
+__all__ = ["NativeIroh", "NativeOurs", "NativeQuinn"]
 
 _SOURCE = Path(__file__).resolve().parent.parent / "native"
 
@@ -29,7 +30,7 @@ class NativePeer(Peer):
     """A program for each side: never made in this process."""
 
     driver = "Rust"
-    chunks = (CHUNK, 1024 * KIB)
+    chunks: ClassVar[tuple[int, ...]] = (CHUNK, 1024 * KIB)
     crate: ClassVar[str]
 
     @classmethod
@@ -55,6 +56,28 @@ class NativePeer(Peer):
 
     async def connect(self, where: dict[str, Any]) -> None:
         raise NotImplementedError
+
+
+class NativeOurs(NativePeer):
+    """pilot-agent as a library of Rust: an example of the main crate."""
+
+    name = "pilot-agent (Rust)"
+    crate = "pilot-agent"
+    needs_rendezvous = True
+    chunks = (64 * KIB, CHUNK, 1024 * KIB)
+
+    @classmethod
+    def program(cls) -> Path:
+        target = os.environ.get("CARGO_TARGET_DIR") or _SOURCE.parent.parent / "target"
+        return Path(target) / "release" / "examples" / "bench-peer"
+
+    @classmethod
+    def version(cls) -> str:
+        return version("pilot-agent")
+
+    @classmethod
+    def command(cls, role: str, lab: Lab) -> tuple[str, ...]:
+        return (*super().command(role, lab), f"rust-{lab.directory.name}", lab.rendezvous)
 
 
 class NativeQuinn(NativePeer):

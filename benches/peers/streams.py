@@ -4,6 +4,7 @@ A stream begins with a header: a letter and a number (u64, big-endian).
 
 - `S n`: the server takes n bytes, says one byte, and expects another header;
 - `E 0`: the server echoes from here on;
+- `F 0`: the server answers messages with themselves from here on: length (u32), and as many bytes;
 - `G n`: the server sends n bytes, and expects another header.
 """
 
@@ -21,6 +22,7 @@ from .base import CHUNK, Peer, timed
 __all__ = ["AsyncioStream", "ByteStream", "StreamPeer", "answer", "answer_request", "header"]
 
 _HEADER = struct.Struct(">cQ")
+_LENGTH = struct.Struct(">I")
 _DONE = b"."
 
 
@@ -73,6 +75,8 @@ async def answer(stream: ByteStream) -> None:
                 await stream.write(_DONE)
             elif kind == b"G":
                 await _give(stream, size, CHUNK)
+            elif kind == b"F":
+                await _answer_messages(stream)
             else:
                 while data := await stream.read(CHUNK):
                     await stream.write(data)
@@ -84,6 +88,12 @@ def answer_request(question: bytes) -> bytes:
     if len(question) == _HEADER.size:
         return bytes(_HEADER.unpack(question)[1])
     return question
+
+
+async def _answer_messages(stream: ByteStream) -> None:
+    while True:
+        length = await stream.readexactly(_LENGTH.size)
+        await stream.write(length + await stream.readexactly(*_LENGTH.unpack(length)))
 
 
 async def _take(stream: ByteStream, size: int, chunk: int = 1 << 20) -> None:
@@ -106,6 +116,7 @@ class StreamPeer(Peer):
     """A peer with byte streams: it has to be able to open one."""
 
     _echoing: ByteStream | None = None
+    _messages: ByteStream | None = None
     _bulk: ByteStream | None = None
 
     @abstractmethod
@@ -118,6 +129,8 @@ class StreamPeer(Peer):
         self._bulk = await self.open()
         self._echoing = await self.open()
         await self._echoing.write(header(b"E"))
+        self._messages = await self.open()
+        await self._messages.write(header(b"F"))
 
     async def send(self, size: int, chunk: int) -> float:
         stream = self._bulk
@@ -127,6 +140,26 @@ class StreamPeer(Peer):
         await _give(stream, size, chunk)
         await stream.readexactly(len(_DONE))
         return time.perf_counter() - start
+
+    async def flow(self, seconds: float, piece: int) -> list[float]:
+        """The server says that a piece has arrived while the next ones are on their way."""
+        stream = self._bulk
+        assert stream is not None, "connected"
+        data, times = header(b"S", piece) + bytes(piece), []
+        start = time.perf_counter()
+
+        async def give() -> None:
+            while True:
+                await stream.write(data)
+
+        async def take() -> None:
+            while done := await stream.read(CHUNK):
+                times.extend([time.perf_counter() - start] * len(done))
+            raise ConnectionError("the stream ended")
+
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(give(), take()), seconds)
+        return times
 
     async def keep_sending(self) -> None:
         stream = await self.open()
@@ -147,15 +180,17 @@ class StreamPeer(Peer):
         return await timed(count, once)
 
     async def in_flight(self, count: int, depth: int, payload: bytes) -> float:
-        """A write and a read for each request; answers come in the order of the requests."""
-        stream = self._echoing
+        """Messages of their own; answers come in the order of the requests."""
+        stream = self._messages
         assert stream is not None, "connected"
+        message = _LENGTH.pack(len(payload)) + payload
         start = time.perf_counter()
         for number in range(count + depth):
             if number >= depth:
-                await stream.readexactly(len(payload))
+                (size,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+                await stream.readexactly(size)
             if number < count:
-                await stream.write(payload)
+                await stream.write(message)
         return time.perf_counter() - start
 
     async def _first_reply(self, payload: bytes) -> float:

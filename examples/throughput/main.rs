@@ -78,6 +78,7 @@ async fn node(
     };
     if let Some(payload) = args.payload {
         config.stream.max_payload = payload;
+        config.stream.payload_limit = payload;
     }
     Ok(Node::start(config).await?)
 }

@@ -113,7 +113,7 @@ impl Job {
 pub(crate) struct Flow {
     job: Job,
     config: Arc<StreamConfig>,
-    ends: [Option<Stream>; 2],
+    pub(crate) ends: [Option<Stream>; 2],
     left: [u64; 2],
     has_finished: [bool; 2],
     /// Bytes read at either end.
@@ -172,6 +172,8 @@ pub(crate) struct World {
     free: Vec<usize>,
     spare: Vec<Vec<u8>>,
     sent: u64,
+    /// What the endpoints know of the path from earlier streams.
+    pub(crate) known_rtt: Option<Duration>,
 }
 
 impl World {
@@ -213,6 +215,7 @@ impl World {
             free: Vec::new(),
             spare: Vec::new(),
             sent: 0,
+            known_rtt: None,
         }
     }
 
@@ -262,7 +265,11 @@ impl World {
     fn attend(&mut self, index: usize) {
         let (now, flow) = (self.now, &mut self.flows[index]);
         if flow.ends[0].is_none() && now >= self.start + flow.job.start {
-            flow.ends[0] = Some(Stream::connect(now, flow.config.clone()));
+            let mut stream = Stream::connect(now, flow.config.clone());
+            if let Some(rtt) = self.known_rtt {
+                stream.expect_rtt(rtt);
+            }
+            flow.ends[0] = Some(stream);
         }
         flow.ends.iter_mut().flatten().for_each(|stream| stream.handle_timeout(now));
         flow.run(now);
@@ -305,7 +312,11 @@ impl World {
             Some(stream) => stream.handle_segment(self.now, &segment),
             // Early data that overtakes a lost SYN is dropped, as the endpoint does.
             None if flags == pilot_agent::wire::Flags::SYN => {
-                flow.ends[1] = Some(Stream::accept(self.now, flow.config.clone(), &segment));
+                let mut stream = Stream::accept(self.now, flow.config.clone(), &segment);
+                if let Some(rtt) = self.known_rtt {
+                    stream.expect_rtt(rtt);
+                }
+                flow.ends[1] = Some(stream);
             }
             None => {}
         }

@@ -66,7 +66,7 @@ pub(crate) fn shared(
     (shares, Figures { utilisation, queue, dropped })
 }
 
-/// `count` replies of `bytes`, asked for at once: when half of them, 99 of 100, and all were there.
+/// `count` replies of `bytes`, asked for at once from a peer whose round trip is known: when half of them, 99 of 100, and all were there.
 pub(crate) fn many(
     congestion: CongestionControl,
     path: &Path,
@@ -76,6 +76,7 @@ pub(crate) fn many(
 ) -> [Duration; 3] {
     let job = Job { congestion, start: Duration::ZERO, request: 100, reply: bytes };
     let mut world = World::new(*path, &vec![job; count], seed);
+    world.known_rtt = Some(path.rtt);
     world.play(Duration::from_secs(120));
     let mut took: Vec<Duration> = world
         .flows

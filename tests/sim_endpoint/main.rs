@@ -3,6 +3,7 @@
 mod go_node;
 mod messages;
 mod path_mtu;
+mod turns;
 mod world;
 
 use std::collections::HashMap;

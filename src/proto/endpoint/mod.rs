@@ -26,6 +26,7 @@ mod receive;
 mod streams;
 mod timers;
 mod transmit;
+mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -49,6 +50,7 @@ use crate::wire::beacon::BeaconMessage;
 use limits::{Orphans, RateLimiter};
 use streams::{Listener, StreamSlot};
 use timers::TimerHeap;
+use turns::Turns;
 
 /// Peers that nobody vouched for yet; more are refused.
 const MAX_UNVERIFIED_PEERS: usize = 1_024;
@@ -110,7 +112,8 @@ pub struct Endpoint {
     next_token: u64,
     /// Streams touched since the last [`settle`](Self::settle).
     dirty: Vec<StreamId>,
-    ready_peers: VecDeque<NodeId>,
+    /// Peers with something to send.
+    turns: Turns<NodeId>,
     /// Whole datagrams: key exchange and beacon messages.
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     /// A datagram that did not fit the run it was made for.
@@ -146,7 +149,7 @@ impl Endpoint {
             next_port: streams::FIRST_EPHEMERAL,
             next_token: 0,
             dirty: Vec::new(),
-            ready_peers: VecDeque::new(),
+            turns: Turns::default(),
             outbox: VecDeque::new(),
             carry: None,
             last_run: None,

@@ -11,7 +11,6 @@ use super::peer::LoosePacket;
 use super::{Endpoint, StreamId};
 use crate::proto::path::Via;
 use crate::proto::pmtud::{LEAST, PathMtu, Probe};
-use crate::proto::stream::config::MAX_PAYLOAD_LIMIT;
 use crate::proto::stream::{Dialect, Stream};
 use crate::wire::beacon::RELAY_HEADER_LEN;
 use crate::wire::packet::HEADER_LEN;
@@ -69,6 +68,7 @@ impl Endpoint {
     /// ones would help.
     pub(super) fn on_run(&mut self, now: Instant, node: NodeId, route: Via, size: usize) {
         let (base, streams) = (self.base_datagram(), &self.streams);
+        let limit = self.config.stream.payload_limit;
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let full = usize::from(peer.max_payload.unwrap_or(self.config.stream.max_payload));
         if !peer.answers_probes || size < full + usize::from(overhead(route)) {
@@ -80,7 +80,7 @@ impl Endpoint {
         };
         let Some(to) = to else { return };
         let mtu = peer.path_mtu.get_or_insert_with(|| {
-            Box::new(PathMtu::new(route, to, base, MAX_PAYLOAD_LIMIT + overhead(route)))
+            Box::new(PathMtu::new(route, to, base, limit + overhead(route)))
         });
         let rtt = || {
             let of_peer = streams.iter().filter(|(_, slot)| slot.peer == node);
@@ -201,11 +201,10 @@ impl Endpoint {
     /// Gives a peer's streams the size of segments that its path carries now.
     fn apply_path_mtu(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        let payload = peer
-            .path_mtu
-            .as_ref()
-            .filter(|mtu| !mtu.is_base())
-            .map(|mtu| (mtu.size() - overhead(mtu.via())).min(MAX_PAYLOAD_LIMIT));
+        let payload =
+            peer.path_mtu.as_ref().filter(|mtu| !mtu.is_base()).map(|mtu| {
+                (mtu.size() - overhead(mtu.via())).min(self.config.stream.payload_limit)
+            });
         if payload == peer.max_payload {
             return;
         }
@@ -222,6 +221,6 @@ impl Endpoint {
 
     /// Bytes of a datagram that every path carries.
     fn base_datagram(&self) -> u16 {
-        self.config.stream.max_payload.min(MAX_PAYLOAD_LIMIT) + overhead(Via::Relay)
+        self.config.stream.max_payload + overhead(Via::Relay)
     }
 }

@@ -1,13 +1,14 @@
 //! One peer: its tunnel, its paths, its streams' turn to send, and small packets that wait.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::StreamId;
+use super::turns::{Senders, Turn, Turns};
 use crate::proto::path::PathSet;
 use crate::proto::pmtud::PathMtu;
 use crate::proto::tunnel::Tunnel;
-use crate::wire::{Flags, Header, Protocol};
+use crate::wire::{Flags, Header, NodeId, Protocol};
 
 /// Small packets (datagrams, control) kept while keys are agreed. The newest is dropped, as
 /// release 1.18 does.
@@ -61,9 +62,10 @@ pub(super) struct PendingPing {
 pub struct Peer {
     pub(super) tunnel: Tunnel,
     pub(super) path: PathSet,
-    /// Streams with something to send, in turn.
-    pub(super) ready: VecDeque<StreamId>,
-    pub(super) is_queued: bool,
+    /// Streams with something to send.
+    pub(super) turns: Turns<StreamId>,
+    /// Its own turn among the peers.
+    pub(super) turn: Turn,
     pub(super) waiting: VecDeque<LoosePacket>,
     pub(super) pings: Vec<PendingPing>,
     pub(super) streams: usize,
@@ -79,6 +81,8 @@ pub struct Peer {
     pub(super) dialled_at: Option<Instant>,
     /// The last ping took this long.
     pub(super) rtt: Option<Duration>,
+    /// As its streams measured it last; what a new one expects.
+    pub(super) srtt: Option<Duration>,
     /// Counts tunnels agreed with new keys. A stream of an older one dies when the peer turns out
     /// to have restarted.
     pub(super) generation: u32,
@@ -93,13 +97,19 @@ pub struct Peer {
     pub(super) bytes_received: u64,
 }
 
+impl Senders<NodeId> for HashMap<NodeId, Peer> {
+    fn turn(&mut self, node: NodeId) -> Option<&mut Turn> {
+        self.get_mut(&node).map(|peer| &mut peer.turn)
+    }
+}
+
 impl Peer {
     pub(super) fn new(now: Instant, tunnel: Tunnel) -> Self {
         Self {
             tunnel,
             path: PathSet::default(),
-            ready: VecDeque::new(),
-            is_queued: false,
+            turns: Turns::default(),
+            turn: Turn::default(),
             waiting: VecDeque::new(),
             pings: Vec::new(),
             streams: 0,
@@ -110,6 +120,7 @@ impl Peer {
             max_payload: None,
             dialled_at: None,
             rtt: None,
+            srtt: None,
             generation: 0,
             record_wanted: false,
             has_record: false,
@@ -150,6 +161,12 @@ impl Peer {
     #[must_use]
     pub fn path_mtu(&self) -> Option<&PathMtu> {
         self.path_mtu.as_deref()
+    }
+
+    /// The round trip that a new stream to it may expect (RFC 9040). If the path has changed since,
+    /// a SYN too many is sent, or one too late; a measurement follows in either case.
+    pub(super) fn expected_rtt(&self) -> Option<Duration> {
+        self.srtt.or(self.rtt)
     }
 
     /// How long its last ping took.

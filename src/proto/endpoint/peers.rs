@@ -299,11 +299,9 @@ impl Endpoint {
     /// Gives a peer its turn to send.
     pub(super) fn queue_peer(&mut self, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node)
-            && !peer.is_queued
             && peer.tunnel.is_ready()
         {
-            peer.is_queued = true;
-            self.ready_peers.push_back(node);
+            self.turns.enter(node, &mut peer.turn);
         }
     }
 }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use slab::Slab;
 
+use super::peer::Peer;
+use super::turns::{Senders, Turn};
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
 use crate::proto::stream::{Segment, State, Stream, StreamError, StreamEvent};
 use crate::wire::sack::looks_like_sack;
@@ -31,11 +34,16 @@ pub(super) struct StreamSlot {
     pub(super) remote_port: u16,
     pub(super) generation: u32,
     pub(super) is_dirty: bool,
-    /// It stands in its peer's queue of those with something to send.
-    pub(super) is_ready: bool,
+    pub(super) turn: Turn,
     /// Nobody holds it any more: forget it once it has ended.
     pub(super) is_released: bool,
     pub(super) armed: Option<Instant>,
+}
+
+impl Senders<StreamId> for Slab<StreamSlot> {
+    fn turn(&mut self, id: StreamId) -> Option<&mut Turn> {
+        self.get_mut(id.slot).filter(|slot| slot.serial == id.serial).map(|slot| &mut slot.turn)
+    }
 }
 
 /// Streams that wait to be accepted on a port.
@@ -77,6 +85,9 @@ impl Endpoint {
         let local_port = self.free_port(node, port).ok_or(ConnectError::TooManyStreams)?;
         let mut stream = Stream::connect(now, self.config.stream.clone());
         stream.set_nodelay(now, nodelay);
+        if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
+            stream.expect_rtt(rtt);
+        }
         let id = self.insert(node, to.network, local_port, port, stream);
         self.start_tunnel(now, node);
         self.touch(id);
@@ -252,6 +263,10 @@ impl Endpoint {
             let is_over = matches!(slot.stream.state(), State::TimeWait | State::Closed);
             if !(opens && is_over) {
                 slot.stream.handle_segment(now, &segment);
+                let srtt = slot.stream.srtt();
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.srtt = srtt.or(peer.srtt);
+                }
                 self.touch(id);
                 return;
             }
@@ -275,7 +290,10 @@ impl Endpoint {
             return;
         }
         self.orphans.remove(&(node, local, remote));
-        let stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        let mut stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
+            stream.expect_rtt(rtt);
+        }
         let id = self.insert(node, header.dst.network, local, remote, stream);
         self.learn_probeable(id);
         if let Some(listener) = self.listeners.get_mut(&local) {
@@ -334,10 +352,7 @@ impl Endpoint {
             slot.is_dirty = false;
             let node = slot.peer;
             let Some(peer) = self.peers.get_mut(&node) else { continue };
-            if !slot.is_ready {
-                slot.is_ready = true;
-                peer.ready.push_back(id);
-            }
+            peer.turns.enter(id, &mut slot.turn);
             self.queue_peer(node);
         }
     }
@@ -395,7 +410,7 @@ impl Endpoint {
             remote_port,
             generation,
             is_dirty: false,
-            is_ready: false,
+            turn: Turn::default(),
             is_released: false,
             armed: None,
         });

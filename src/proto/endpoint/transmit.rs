@@ -1,25 +1,45 @@
 //! From streams and queues to runs of sealed datagrams.
 //!
 //! A run is up to [`MAX_RUN`] bytes of datagrams of one size to one address: the kernel sends it
-//! with one system call (GSO). Streams of a peer take turns of [`QUANTUM`] segments, peers take
-//! turns of one run, so a bulk stream holds up a small request by one turn at most.
+//! with one system call (GSO). Streams of a peer take [`turns`](super::turns) by bytes, and so do
+//! peers, run by run: what begins to be sent, such as a small request, is in the next run, however
+//! much others have to send.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::peer::Peer;
+use super::streams::StreamSlot;
 use super::{Endpoint, StreamId, Transmit};
 use crate::proto::path::Via;
+use crate::proto::tunnel::LocalKeys;
 use crate::wire::beacon::{self, RELAY_HEADER_LEN};
 use crate::wire::packet::HEADER_LEN;
 use crate::wire::tunnel::{SEALED_HEADER_LEN, TAG_LEN};
 use crate::wire::{Addr, Header, NodeId, Protocol};
 
-/// Bytes of a run; the kernel takes no more than 64 KiB at once.
-const MAX_RUN: usize = 60_000;
-/// Datagrams of a run.
-const MAX_DATAGRAMS: usize = 44;
-/// Segments that a stream sends before the next one has its turn.
-const QUANTUM: usize = 16;
+/// Bytes of a run; what the kernel takes at once with the headers of IP and UDP.
+const MAX_RUN: usize = 65_535 - 40 - 8;
+/// Datagrams of a run; what the kernel takes at once.
+const MAX_DATAGRAMS: usize = 64;
+
+/// What became of the run that is being filled.
+enum Filling {
+    /// It has all it can take, or there is nothing more to send.
+    Done,
+    /// This stream has nothing more to send.
+    Rested(StreamId),
+}
+
+/// A run while it is filled.
+struct Run<'a> {
+    buf: &'a mut Vec<u8>,
+    route: Via,
+    destination: SocketAddr,
+    /// Bytes of a datagram; the last may be shorter.
+    size: usize,
+    count: usize,
+}
 
 impl Endpoint {
     /// Fills `buf` (cleared first) with the next run of datagrams.
@@ -40,21 +60,15 @@ impl Endpoint {
             self.last_run = None;
             return Some(Transmit { destination, segment_size: buf.len() });
         }
-        while let Some(node) = self.ready_peers.pop_front() {
-            let Some(peer) = self.peers.get_mut(&node) else { continue };
-            peer.is_queued = false;
+        while let Some(node) = self.turns.next(&mut self.peers) {
             let transmit = self.peer_run(now, node, buf);
-            let has_more = self
-                .peers
-                .get(&node)
-                .is_some_and(|peer| !peer.ready.is_empty() || !peer.waiting.is_empty());
-            if has_more && transmit.is_some() {
-                self.queue_peer(node);
-            }
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
             if transmit.is_some() {
+                peer.turn.charge(buf.len());
                 self.last_run = Some(node);
                 return transmit;
             }
+            self.turns.rest(&mut peer.turn);
         }
         None
     }
@@ -67,48 +81,48 @@ impl Endpoint {
         }
         let destination = self.destination(route)?;
         self.follow_path(node, route);
-        let (mut size, mut count, mut turn) = (0, 0, 0);
-        while count < MAX_DATAGRAMS && buf.len() + size <= MAX_RUN {
-            let Some(&id) = self.peers.get(&node)?.ready.front() else { break };
-            let start = buf.len();
-            if !self.stream_datagram(now, id, route, buf) {
-                self.peers.get_mut(&node)?.ready.pop_front();
-                if let Some(slot) = self.slot_mut(id) {
-                    slot.is_ready = false;
-                }
-                // What it sent may have set a timer, or ended it.
-                self.settle_stream(id);
-                turn = 0;
-                continue;
-            }
-            count += 1;
-            turn += 1;
-            let len = buf.len() - start;
-            if size == 0 {
-                size = len;
-            } else if len > size {
-                self.carry = Some((destination, buf.split_off(start)));
-                break;
-            }
-            if turn >= QUANTUM {
-                self.peers.get_mut(&node)?.ready.rotate_left(1);
-                turn = 0;
-            }
-            if len < size {
-                break;
-            }
+        let mut run = Run { buf, route, destination, size: 0, count: 0 };
+        while let Filling::Rested(id) = self.fill(now, node, &mut run)? {
+            // What it sent may have set a timer, or ended it.
+            self.settle_stream(id);
         }
+        let Run { buf, size, .. } = run;
         if buf.is_empty() {
             return None;
         }
-        let sent = buf.len() as u64;
         let peer = self.peers.get_mut(&node)?;
-        peer.bytes_sent += sent;
+        peer.bytes_sent += buf.len() as u64;
         peer.last_sent = Some(now);
         peer.last_used = now;
         self.expect_answer(now, node, route);
         self.on_run(now, node, route, size);
         Some(Transmit { destination, segment_size: size })
+    }
+
+    /// Adds datagrams to a run until it is done or a stream has nothing more.
+    fn fill(&mut self, now: Instant, node: NodeId, run: &mut Run<'_>) -> Option<Filling> {
+        let peer = self.peers.get_mut(&node)?;
+        while run.count < MAX_DATAGRAMS && run.buf.len() + run.size <= MAX_RUN {
+            let Some(id) = peer.turns.next(&mut self.streams) else { break };
+            let slot = self.streams.get_mut(id.slot)?;
+            let start = run.buf.len();
+            if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf) {
+                peer.turns.rest(&mut slot.turn);
+                return Some(Filling::Rested(id));
+            }
+            run.count += 1;
+            let len = run.buf.len() - start;
+            slot.turn.charge(len);
+            if run.size == 0 {
+                run.size = len;
+            } else if len > run.size {
+                self.carry = Some((run.destination, run.buf.split_off(start)));
+                break;
+            } else if len < run.size {
+                break;
+            }
+        }
+        Some(Filling::Done)
     }
 
     /// Lets the path notice when what was sent is not answered.
@@ -119,51 +133,6 @@ impl Endpoint {
         if was_waiting.is_none() {
             self.after_tunnel(now, node);
         }
-    }
-
-    /// Appends the next segment of a stream as a sealed datagram; `false` if it has none.
-    fn stream_datagram(
-        &mut self,
-        now: Instant,
-        id: StreamId,
-        route: Via,
-        buf: &mut Vec<u8>,
-    ) -> bool {
-        let Some(slot) = self.streams.get_mut(id.slot).filter(|slot| slot.serial == id.serial)
-        else {
-            return false;
-        };
-        let Some(peer) = self.peers.get_mut(&slot.peer) else { return false };
-        let start = buf.len();
-        let packet_at = start + head_room(route);
-        buf.resize(packet_at + HEADER_LEN, 0);
-        let Some(segment) = slot.stream.poll_transmit(now, buf) else {
-            buf.truncate(start);
-            return false;
-        };
-        let header = Header {
-            flags: segment.flags,
-            protocol: Protocol::Stream,
-            src: Addr { network: slot.network, node: self.local.node() },
-            dst: Addr { network: slot.network, node: slot.peer },
-            src_port: slot.local_port,
-            dst_port: slot.remote_port,
-            seq: segment.seq,
-            ack: segment.ack,
-            window: segment.window,
-        };
-        let node = slot.peer;
-        let sealed = header.encode(&mut buf[packet_at..]).is_ok() && {
-            buf.resize(buf.len() + TAG_LEN, 0);
-            let frame = &mut buf[packet_at - SEALED_HEADER_LEN..];
-            peer.tunnel.seal_in_place(now, &self.local, frame).is_ok()
-        };
-        if !sealed {
-            buf.truncate(start);
-            return false;
-        }
-        self.wrap(node, route, &mut buf[start..]);
-        true
     }
 
     /// The next packet outside streams, as a run of its own.
@@ -186,7 +155,7 @@ impl Endpoint {
         peer.tunnel.seal_in_place(now, &self.local, frame).ok()?;
         peer.bytes_sent += buf.len() as u64;
         peer.last_sent = Some(now);
-        self.wrap(node, route, buf);
+        wrap(&self.local, node, route, buf);
         let destination = self.destination(route)?;
         if packet.is_question() {
             self.expect_answer(now, node, route);
@@ -200,12 +169,52 @@ impl Endpoint {
             Via::Relay => self.beacon,
         }
     }
+}
 
-    /// Fills in the relay header that [`head_room`] left space for.
-    fn wrap(&self, node: NodeId, route: Via, datagram: &mut [u8]) {
-        if let (Via::Relay, Some(head)) = (route, datagram.first_chunk_mut::<RELAY_HEADER_LEN>()) {
-            *head = beacon::relay_header(self.local.node(), node);
-        }
+/// Appends the next segment of a stream as a sealed datagram; `false` if it has none.
+fn stream_datagram(
+    now: Instant,
+    local: &LocalKeys,
+    peer: &mut Peer,
+    slot: &mut StreamSlot,
+    route: Via,
+    buf: &mut Vec<u8>,
+) -> bool {
+    let start = buf.len();
+    let packet_at = start + head_room(route);
+    buf.resize(packet_at + HEADER_LEN, 0);
+    let Some(segment) = slot.stream.poll_transmit(now, buf) else {
+        buf.truncate(start);
+        return false;
+    };
+    let header = Header {
+        flags: segment.flags,
+        protocol: Protocol::Stream,
+        src: Addr { network: slot.network, node: local.node() },
+        dst: Addr { network: slot.network, node: slot.peer },
+        src_port: slot.local_port,
+        dst_port: slot.remote_port,
+        seq: segment.seq,
+        ack: segment.ack,
+        window: segment.window,
+    };
+    let sealed = header.encode(&mut buf[packet_at..]).is_ok() && {
+        buf.resize(buf.len() + TAG_LEN, 0);
+        let frame = &mut buf[packet_at - SEALED_HEADER_LEN..];
+        peer.tunnel.seal_in_place(now, local, frame).is_ok()
+    };
+    if !sealed {
+        buf.truncate(start);
+        return false;
+    }
+    wrap(local, slot.peer, route, &mut buf[start..]);
+    true
+}
+
+/// Fills in the relay header that [`head_room`] left space for.
+fn wrap(local: &LocalKeys, node: NodeId, route: Via, datagram: &mut [u8]) {
+    if let (Via::Relay, Some(head)) = (route, datagram.first_chunk_mut::<RELAY_HEADER_LEN>()) {
+        *head = beacon::relay_header(local.node(), node);
     }
 }
 

@@ -37,6 +37,9 @@ pub struct StreamConfig {
     /// What decides how much may be in the network. Default
     /// [`Bbr`](CongestionControl::Bbr); see [`congestion`](super::congestion) for why.
     pub congestion: CongestionControl,
+    /// Most payload bytes of a segment, whatever the path turns out to carry. Default 65000, the
+    /// most there can be.
+    pub payload_limit: u16,
     /// Send short segments at once (`true`, the default) instead of waiting for the
     /// acknowledgement of earlier ones (Nagle, RFC 896).
     pub nodelay: bool,
@@ -84,6 +87,7 @@ impl Default for StreamConfig {
             max_recv_buffer: 64 * 1024 * 1024,
             max_payload: 1152,
             congestion: CongestionControl::default(),
+            payload_limit: MAX_PAYLOAD_LIMIT,
             nodelay: true,
             nagle_hold: Duration::from_millis(40),
             delayed_ack: Duration::from_millis(5),
@@ -126,7 +130,12 @@ impl StreamConfig {
             (self.max_recv_buffer >= self.recv_buffer, "max_recv_buffer", LESS_THAN_INITIAL),
             (self.max_recv_buffer <= 65_535 << 14, "max_recv_buffer", "must be less than 1 GiB"),
             (self.max_payload >= 64, "max_payload", "must be at least 64 bytes"),
-            (self.max_payload <= MAX_PAYLOAD_LIMIT, "max_payload", "must be at most 65000 bytes"),
+            (
+                self.max_payload <= self.payload_limit,
+                "max_payload",
+                "must not exceed payload_limit",
+            ),
+            (self.payload_limit <= MAX_PAYLOAD_LIMIT, "payload_limit", "must be at most 65000"),
             (self.syn_retry > zero, "syn_retry", "must not be zero"),
             (self.min_rto > zero, "min_rto", "must not be zero"),
             (self.max_rto >= self.min_rto, "max_rto", "must not be less than min_rto"),

@@ -63,7 +63,12 @@ impl Stream {
     fn on_answer(&mut self, now: Instant, segment: &Segment<'_>) {
         let answer = Flags::SYN.with(Flags::ACK);
         let ack = segment.ack.unwrap_near(self.board.una()).unwrap_or(0);
-        if !segment.flags.contains(answer) || !(1..=self.board.nxt()).contains(&ack) {
+        if !segment.flags.contains(Flags::ACK) || !(1..=self.board.nxt()).contains(&ack) {
+            return;
+        }
+        if !segment.flags.contains(answer) {
+            // The peer talks already: its answer was lost, and is to be had without waiting.
+            self.due.syn |= self.syn_attempts == 1;
             return;
         }
         self.last_received = now;
@@ -285,7 +290,7 @@ impl Stream {
             self.due.rst = true;
             return self.end(None);
         }
-        let had_gap = self.recv.has_gap();
+        let had_gap = self.has_gap();
         match self.recv.insert(start, data) {
             Inserted::InOrder => {
                 self.stats.bytes_received += self.recv.rcv_nxt() - before;

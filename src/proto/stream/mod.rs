@@ -31,6 +31,7 @@ mod input;
 mod loss;
 mod output;
 mod pacer;
+mod payload;
 mod ranges;
 mod recv;
 mod rtt;
@@ -49,7 +50,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -223,6 +224,13 @@ impl Stream {
         }
     }
 
+    /// Tells what other streams to the same peer have measured as round trip (RFC 9040), so that
+    /// a lost SYN or first segment does not wait for timeouts made for an unknown path. To be
+    /// called before the first segment is asked for; a measurement overrules it.
+    pub fn expect_rtt(&mut self, rtt: Duration) {
+        self.rtt.expect(rtt);
+    }
+
     /// From SYN or SYN-ACK: where the peer's numbers start, and how it talks. Options that
     /// cannot be read are as good as none.
     fn learn_dialect(&mut self, syn: &Segment<'_>) {
@@ -238,6 +246,7 @@ impl Stream {
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
         self.controller.set_max_payload(self.max_payload().into());
+        self.recut(); // early data may be larger than the peer, or the path by now, takes
     }
 
     /// Copies as much of `data` as there is room for. `Ok(0)` for data that is not empty: wait
@@ -352,13 +361,6 @@ impl Stream {
         self.timers.next()
     }
 
-    /// Sets the payload of new segments to what the path carries. Segments that were sent keep
-    /// their boundaries. The peer's own limit is honoured in any case.
-    pub fn set_max_payload(&mut self, bytes: u16) {
-        self.path_payload = bytes.clamp(1, config::MAX_PAYLOAD_LIMIT);
-        self.controller.set_max_payload(self.max_payload().into());
-    }
-
     /// Switches Nagle's rule off (`true`) or on; see [`StreamConfig::nodelay`].
     pub fn set_nodelay(&mut self, now: Instant, nodelay: bool) {
         let _ = now;
@@ -370,26 +372,6 @@ impl Stream {
     /// Go node it changes nothing.
     pub fn set_answers_soon(&mut self, answers_soon: bool) {
         self.answers_soon = answers_soon;
-    }
-
-    /// Payload bytes of a full segment.
-    fn max_payload(&self) -> u16 {
-        match self.dialect {
-            Some(Dialect::Native(options)) => self.path_payload.min(options.max_payload),
-            // It may be more than a peer that has not spoken yet would take.
-            _ => self.path_payload.min(self.config.max_payload),
-        }
-    }
-
-    /// If the retransmission timer has gone off without progress since: how many times in a row,
-    /// and how many bytes the segment has that does not get through. A closed window does not
-    /// count.
-    #[must_use]
-    pub fn stalled(&self) -> Option<(u32, u32)> {
-        let repeats = self.rtt.backoff();
-        let head = self.board.head().filter(|head| !head.fin)?;
-        let is_stalled = repeats > 0 && !self.peer_window.is_closed(self.board.una());
-        is_stalled.then_some((repeats, head.len))
     }
 
     /// Whether a read would not say "nothing yet".
@@ -453,6 +435,12 @@ impl Stream {
             max_payload: self.max_payload(),
             ..self.stats
         }
+    }
+
+    /// Smoothed round-trip time, if one was measured.
+    #[must_use]
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.srtt()
     }
 
     fn is_go(&self) -> bool {

@@ -67,7 +67,7 @@ impl Stream {
             return Some(Outgoing { flags: Flags::FIN.with(Flags::ACK), seq, ack, window: 0 });
         }
         // SACK needs a segment of its own, and the sender is waiting for it.
-        if self.due.ack && self.recv.has_gap() {
+        if self.due.ack && self.has_gap() {
             return Some(self.pure_ack(buf));
         }
         if let Some(outgoing) = self.next_with_data(now, buf) {
@@ -288,10 +288,21 @@ impl Stream {
     }
 
     fn pure_ack(&mut self, buf: &mut Vec<u8>) -> Outgoing {
-        if self.recv.has_gap() {
+        if self.has_gap() {
             self.sack_blocks().encode(buf);
         }
         self.header(Flags::ACK, self.board.nxt())
+    }
+
+    /// Whether something has arrived ahead of what is missing.
+    pub(super) fn has_gap(&self) -> bool {
+        self.recv.has_gap() || self.early_fin().is_some()
+    }
+
+    /// The number of a FIN that is ahead of missing data. It is reported like data, so that the
+    /// sender sees at once that what it sent just before is lost; a Go node would not understand.
+    fn early_fin(&self) -> Option<u64> {
+        self.fin_at.filter(|_| !self.fin_received && !self.is_go())
     }
 
     /// The range with the latest arrival, then others in turn, so that the loss of one
@@ -310,6 +321,12 @@ impl Stream {
                     break;
                 }
             }
+        }
+        if let Some(fin) = self.early_fin() {
+            chosen.retain(|(_, right)| *right != fin);
+            chosen.truncate(MAX_BLOCKS - 1);
+            let left = ranges.containing(fin.saturating_sub(1)).map_or(fin, |(left, _)| left);
+            chosen.push((left, fin + 1));
         }
         chosen.sort_unstable();
         let mut blocks = SackBlocks::default();

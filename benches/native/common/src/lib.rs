@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
 /// Anything that goes wrong: a benchmark prints it and ends.
@@ -15,6 +16,7 @@ pub type Outcome<T> = Result<T, Failure>;
 
 const READ: usize = 1 << 20;
 const HEADER: usize = 9;
+const LENGTH: usize = 4;
 const FOREVER: u64 = 1 << 60;
 
 /// A connection of the program under test.
@@ -37,8 +39,21 @@ pub fn say(value: &Value) {
 
 /// Waits for the end of the input: a server's life.
 pub async fn until_told() {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(_)) = lines.next_line().await {}
+    let mut lines = lines();
+    while lines.recv().await.is_some() {}
+}
+
+/// The lines of the input as they come, read by a thread.
+fn lines() -> UnboundedReceiver<String> {
+    let (send, receive) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
 }
 
 /// The server's side of one stream.
@@ -57,6 +72,7 @@ pub async fn answer(
                 send.write_all(b".").await?;
             }
             b'G' => give(&mut send, size, 256 << 10).await?,
+            b'F' => answer_messages(&mut send, &mut recv).await?,
             _ => loop {
                 match recv.read(&mut buf).await? {
                     0 => return Ok(()),
@@ -72,17 +88,23 @@ pub async fn measure<C: Connection>(connection: C) -> Outcome<()> {
     let mut bulk = connection.open().await?;
     let mut echo = connection.open().await?;
     echo.0.write_all(&header(b'E', 0)).await?;
+    let mut messages = connection.open().await?;
+    messages.0.write_all(&header(b'F', 0)).await?;
     say(&json!({ "value": null }));
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    let mut lines = lines();
+    while let Some(line) = lines.recv().await {
         let command: Value = serde_json::from_str(&line)?;
         let number = |n: usize| command[n].as_u64().unwrap_or(0);
         let count = number(1) as usize;
         let value = match command[0].as_str().unwrap_or("") {
             "send" => json!(send(&mut bulk, number(1), count_of(number(2))).await?),
+            "flow" => json!(flow(&mut bulk, command[1].as_f64().unwrap_or(1.0), number(2)).await?),
             "round_trips" => json!(round_trips(&mut echo, count, count_of(number(2))).await?),
             "in_flight" => {
-                json!(in_flight(&mut echo, count, count_of(number(2)), count_of(number(3))).await?)
+                json!(
+                    in_flight(&mut messages, count, count_of(number(2)), count_of(number(3)))
+                        .await?
+                )
             }
             "new_streams" => json!(new_streams(&connection, count, count_of(number(2))).await?),
             "new_peers" => json!(new_peers(&connection, count, count_of(number(2))).await?),
@@ -99,6 +121,25 @@ pub async fn measure<C: Connection>(connection: C) -> Outcome<()> {
         say(&json!({ "value": value }));
     }
     Ok(())
+}
+
+async fn answer_messages(
+    send: &mut (impl AsyncWrite + Unpin),
+    recv: &mut (impl AsyncRead + Unpin),
+) -> Outcome<()> {
+    loop {
+        send.write_all(&read_message(recv).await?).await?;
+    }
+}
+
+/// The next message, with its length in front.
+async fn read_message(recv: &mut (impl AsyncRead + Unpin)) -> Outcome<Vec<u8>> {
+    let mut message = vec![0; LENGTH];
+    recv.read_exact(&mut message).await?;
+    let size = u32::from_be_bytes(message[..].try_into()?) as usize;
+    message.resize(LENGTH + size, 0);
+    recv.read_exact(&mut message[LENGTH..]).await?;
+    Ok(message)
 }
 
 fn count_of(number: u64) -> usize {
@@ -149,6 +190,37 @@ where
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// Pieces one after the other; when each had arrived.
+async fn flow<S, R>(stream: &mut Pair<S, R>, seconds: f64, piece: u64) -> Outcome<Vec<f64>>
+where
+    S: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
+    let (send, recv) = (&mut stream.0, &mut stream.1);
+    let (start, mut times, mut done) = (Instant::now(), Vec::new(), [0; 4096]);
+    let giving = async {
+        loop {
+            send.write_all(&header(b'S', piece)).await?;
+            give(send, piece, 256 << 10).await?;
+        }
+    };
+    let taking = async {
+        loop {
+            match recv.read(&mut done).await? {
+                0 => return Err("the stream ended".into()),
+                n => times.extend(std::iter::repeat_n(start.elapsed().as_secs_f64(), n)),
+            }
+        }
+    };
+    let both = async {
+        tokio::select! { ended = giving => ended, ended = taking => ended }
+    };
+    match tokio::time::timeout(Duration::from_secs_f64(seconds), both).await {
+        Ok(ended) => ended.map(|never: std::convert::Infallible| match never {}),
+        Err(_) => Ok(times),
+    }
+}
+
 async fn round_trips<S, R>(stream: &mut Pair<S, R>, count: usize, size: usize) -> Outcome<Vec<f64>>
 where
     S: AsyncWrite + Unpin,
@@ -175,14 +247,15 @@ where
     S: AsyncWrite + Unpin,
     R: AsyncRead + Unpin,
 {
-    let (payload, mut reply) = (vec![0; size], vec![0; size]);
+    let mut message = u32::try_from(size)?.to_be_bytes().to_vec();
+    message.resize(LENGTH + size, 0);
     let start = Instant::now();
     for number in 0..count + depth {
         if number >= depth {
-            stream.1.read_exact(&mut reply).await?;
+            read_message(&mut stream.1).await?;
         }
         if number < count {
-            stream.0.write_all(&payload).await?;
+            stream.0.write_all(&message).await?;
         }
     }
     Ok(start.elapsed().as_secs_f64())

@@ -272,7 +272,7 @@ fn nagle_holds_a_segment_for_forty_milliseconds_at_most() {
 }
 
 #[test]
-fn the_peers_largest_payload_is_honoured_and_ours_affects_new_segments_only() {
+fn the_peers_largest_payload_is_honoured_and_ours_holds_at_once() {
     let now = Instant::now();
     let mut payload = Vec::new();
     let options =
@@ -283,6 +283,7 @@ fn the_peers_largest_payload_is_honoured_and_ours_affects_new_segments_only() {
     stream.write(now, &[1; 5000]).unwrap();
     let sizes: Vec<_> = drain(&mut stream, now)[1..].iter().map(|s| s.payload.len()).collect();
     assert_eq!(sizes, [900, 900, 900, 900, 900, 500]);
+    feed(&mut stream, now, &Sent::new(ACK, 1, 5001, 512, &[]));
     stream.set_max_payload(400);
     stream.write(now, &[1; 800]).unwrap();
     assert!(drain(&mut stream, now).iter().all(|s| s.payload.len() == 400));
