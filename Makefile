@@ -16,10 +16,11 @@ export PIP_QUIET := 1
 # A benchmark's or fuzzer's budget.
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
+LINKS_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
-  bench-peers bench-native bench-instructions fuzz clean
+  bench-links bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -72,9 +73,13 @@ format: venv ## rewrite files the way `lint` wants them
 bench: build bench-peers ## throughput and latency next to others (minutes); JSON in bench-results/
 	$(BIN)/python benches/compare.py $(BENCH_ARGS)
 
-bench-full: build bench-peers bench-native ## the same with more of everything (half an hour), and a plot
+bench-full: build linkem bench-peers bench-native ## the same with more of everything (half an hour), and a plot
 	$(BIN)/python benches/compare.py --plan full $(BENCH_ARGS)
 	$(BIN)/python benches/plot.py
+	$(BIN)/python benches/links.py --rounds 3 $(LINKS_ARGS)
+
+bench-links: build linkem bench-peers ## streams and requests over slow, long and lossy links, as root
+	$(BIN)/python benches/links.py $(LINKS_ARGS)
 
 bench-peers: $(VENV)/.stamp-bench
 $(VENV)/.stamp-bench: pyproject.toml | venv

@@ -106,6 +106,13 @@ class Peer(ABC):
         """Send `size` bytes on one stream; seconds until the other side says it has them all."""
         raise NotImplementedError
 
+    async def flow(self, seconds: float, piece: int) -> list[float]:
+        """Send pieces on one stream for so long; when, from the start, each had arrived.
+
+        The last thing a connection is used for: it ends in the middle of a piece.
+        """
+        raise NotImplementedError
+
     async def round_trips(self, count: int, payload: bytes) -> list[float]:
         """Send `payload` and wait for its echo, `count` times; seconds of each."""
         raise NotImplementedError

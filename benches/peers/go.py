@@ -92,6 +92,24 @@ class GoSdk(_Go):
 
         return await asyncio.to_thread(send)
 
+    async def flow(self, seconds: float, piece: int) -> list[float]:
+        times: list[float] = []
+        start = time.perf_counter()
+
+        def give() -> None:
+            while True:
+                self._bulk.write(header(b"S", piece))
+                _give(self._bulk, piece, _CHUNK)
+
+        def take() -> None:
+            while done := self._bulk.read(_CHUNK):
+                times.extend([time.perf_counter() - start] * len(done))
+
+        for work in (give, take):
+            threading.Thread(target=work, daemon=True).start()
+        await asyncio.sleep(seconds)
+        return list(times)
+
     async def round_trips(self, count: int, payload: bytes) -> list[float]:
         return await asyncio.to_thread(self._round_trips, count, payload)
 

@@ -141,6 +141,26 @@ class StreamPeer(Peer):
         await stream.readexactly(len(_DONE))
         return time.perf_counter() - start
 
+    async def flow(self, seconds: float, piece: int) -> list[float]:
+        """The server says that a piece has arrived while the next ones are on their way."""
+        stream = self._bulk
+        assert stream is not None, "connected"
+        data, times = header(b"S", piece) + bytes(piece), []
+        start = time.perf_counter()
+
+        async def give() -> None:
+            while True:
+                await stream.write(data)
+
+        async def take() -> None:
+            while done := await stream.read(CHUNK):
+                times.extend([time.perf_counter() - start] * len(done))
+            raise ConnectionError("the stream ended")
+
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(give(), take()), seconds)
+        return times
+
     async def keep_sending(self) -> None:
         stream = await self.open()
         try:

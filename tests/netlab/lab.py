@@ -79,6 +79,10 @@ class Lab:
         """The link between two hosts."""
         return self._wires[frozenset((a, b))]
 
+    def sysctl(self, host: str, **values: int | str) -> None:
+        """Set `net.ipv4.NAME` of a host, with `__` for a dot."""
+        self._namespaces[host].sysctl(**values)
+
     def popen(self, host: str, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program at a host. It is killed at the end of the lab, if need be."""
         process = subprocess.Popen([*self.prefix(host), *command], **options)

@@ -50,10 +50,10 @@ class Namespace:
             timeout=10,
         )
 
-    def sysctl(self, **values: int) -> None:
+    def sysctl(self, **values: int | str) -> None:
         """Set `net.ipv4.NAME`, with `__` for a dot."""
         lines = [
-            f"echo {value} > /proc/sys/net/ipv4/{name.replace('__', '/')}"
+            f"echo '{value}' > /proc/sys/net/ipv4/{name.replace('__', '/')}"
             for name, value in values.items()
         ]
         command = [*self.prefix, "sh", "-ec", "\n".join(lines)]

@@ -98,6 +98,7 @@ pub async fn measure<C: Connection>(connection: C) -> Outcome<()> {
         let count = number(1) as usize;
         let value = match command[0].as_str().unwrap_or("") {
             "send" => json!(send(&mut bulk, number(1), count_of(number(2))).await?),
+            "flow" => json!(flow(&mut bulk, command[1].as_f64().unwrap_or(1.0), number(2)).await?),
             "round_trips" => json!(round_trips(&mut echo, count, count_of(number(2))).await?),
             "in_flight" => {
                 json!(
@@ -187,6 +188,37 @@ where
     give(&mut stream.0, size, chunk).await?;
     stream.1.read_exact(&mut [0]).await?;
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// Pieces one after the other; when each had arrived.
+async fn flow<S, R>(stream: &mut Pair<S, R>, seconds: f64, piece: u64) -> Outcome<Vec<f64>>
+where
+    S: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
+    let (send, recv) = (&mut stream.0, &mut stream.1);
+    let (start, mut times, mut done) = (Instant::now(), Vec::new(), [0; 4096]);
+    let giving = async {
+        loop {
+            send.write_all(&header(b'S', piece)).await?;
+            give(send, piece, 256 << 10).await?;
+        }
+    };
+    let taking = async {
+        loop {
+            match recv.read(&mut done).await? {
+                0 => return Err("the stream ended".into()),
+                n => times.extend(std::iter::repeat_n(start.elapsed().as_secs_f64(), n)),
+            }
+        }
+    };
+    let both = async {
+        tokio::select! { ended = giving => ended, ended = taking => ended }
+    };
+    match tokio::time::timeout(Duration::from_secs_f64(seconds), both).await {
+        Ok(ended) => ended.map(|never: std::convert::Infallible| match never {}),
+        Err(_) => Ok(times),
+    }
 }
 
 async fn round_trips<S, R>(stream: &mut Pair<S, R>, count: usize, size: usize) -> Outcome<Vec<f64>>
