@@ -62,13 +62,14 @@ async def run(plan: Plan, kinds: list[type[Peer]], mtus: tuple[int, ...]) -> lis
                 if len(mtus) > 1:
                     set_loopback_mtu(mtu)
                 for kind, result in results.items():
-                    if result.missing or (
-                        mtu != mtus[0] and not result.best(f"mb_per_s@{mtus[0]}")
-                    ):
+                    only_throughput = mtu != mtus[0]
+                    if result.missing or "start" in result.failed:
+                        continue
+                    if only_throughput and not result.best(f"mb_per_s@{mtus[0]}"):
                         continue
                     print(f"round {number + 1}, MTU {mtu}, {kind.name}", file=sys.stderr)
                     lab = lab_for(root, next(numbers), rendezvous, mtu)
-                    await measure(kind, lab, plan, result, all_=mtu == mtus[0])
+                    await measure(kind, lab, plan, result, all_=not only_throughput)
     return list(results.values())
 
 

@@ -48,6 +48,8 @@ class Result:
     driver: str
     version: str = ""
     missing: str | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    """What it could not do, and why; it is not asked again."""
     samples: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def median(self, metric: str) -> float | None:
@@ -82,21 +84,24 @@ def _round(value: float) -> float:
 
 async def measure(kind: type[Peer], lab: Lab, plan: Plan, result: Result, *, all_: bool) -> None:
     """One round: the throughput at the lab's MTU, and with `all_` everything else."""
-    run = _Round(plan, lab, result)
+    run = _Round(kind, plan, lab, result)
+    steps = {f"throughput at MTU {lab.mtu}": run.throughput}
+    if all_:
+        steps |= {"requests": run.requests, "new streams": run.new_streams}
+        steps |= {"new peers": run.new_peers, "requests beside bulk": run.beside_bulk}
+    step = "start"
     try:
         async with Session(kind, lab) as session:
-            for chunk in kind.chunks:
-                await run.throughput(session, chunk)
-            if all_:
-                await run.requests(session)
-                await run.beginnings(session)
-                await run.beside_bulk(session)
+            for step, work in steps.items():
+                if step not in result.failed:
+                    await work(session)
     except PeerError as error:
-        result.missing = f"failed: {error}"
+        result.failed[step] = str(error)
 
 
 class _Round:
-    def __init__(self, plan: Plan, lab: Lab, result: Result) -> None:
+    def __init__(self, kind: type[Peer], plan: Plan, lab: Lab, result: Result) -> None:
+        self.kind = kind
         self.plan = plan
         self.lab = lab
         self.result = result
@@ -109,7 +114,11 @@ class _Round:
         self.add(f"{metric}_p50_us", times[len(times) // 2] * 1e6)
         self.add(f"{metric}_p99_us", times[len(times) * 99 // 100] * 1e6)
 
-    async def throughput(self, session: Session, chunk: int) -> None:
+    async def throughput(self, session: Session) -> None:
+        for chunk in self.kind.chunks:
+            await self._throughput(session, chunk)
+
+    async def _throughput(self, session: Session, chunk: int) -> None:
         size = min(8 * MIB, self.plan.size)
         try:
             for _ in range(2):  # the second warms up what grows with the rate
@@ -137,8 +146,10 @@ class _Round:
         count = int(min(plan.in_flight, max(probe / seconds * plan.seconds, probe)))
         self.add("requests_per_s", count / await call("in_flight", count, DEPTH, PAYLOAD))
 
-    async def beginnings(self, session: Session) -> None:
+    async def new_streams(self, session: Session) -> None:
         await self._beginning(session, "new_stream", "new_streams", self.plan.new_streams)
+
+    async def new_peers(self, session: Session) -> None:
         await self._beginning(session, "new_peer", "new_peers", self.plan.new_peers)
 
     async def _beginning(self, session: Session, metric: str, method: str, count: int) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WIDTH, MARGIN, GAP = 1000, 20, 24
-HEAD, ROW, BAR = 84, 22, 14
-NAMES, VALUES = 126, 62
+HEAD, ROW, BAR = 92, 22, 14
+NAMES, VALUES = 144, 52
 STYLE = """
 text { font: 12px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
 .title { font-size: 14px; font-weight: 600 }

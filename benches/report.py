@@ -197,6 +197,11 @@ def _champion(figure: Figure, results: Iterable[Result]) -> tuple[float, str] | 
 
 def _missing(results: list[Result]) -> str:
     lines = [f"  {result.name}: {result.missing}" for result in results if result.missing]
+    lines += [
+        f"  {result.name}, {step}: failed: {reason}"
+        for result in results
+        for step, reason in result.failed.items()
+    ]
     return "\n".join(["Missing", *lines]) if lines else ""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PeerError", "Process", "Session"]
 
-LIMIT = 120.0
+LIMIT = 60.0
 """Seconds that a start, or any one measurement, may take."""
 
 _LINE = 64 << 20
@@ -67,6 +68,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE,
+            start_new_session=True,
         )
         return await self._answer()
 
@@ -121,8 +123,8 @@ class Process:
         try:
             await asyncio.wait_for(process.communicate(), 10)
         except (asyncio.TimeoutError, ConnectionError):
-            with suppress(ProcessLookupError):
-                process.kill()
+            with suppress(ProcessLookupError):  # with what it started
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
 

@@ -113,7 +113,7 @@ fn cost(message: &Message) -> usize {
 /// Takes what has become of things sent, for someone who is no task of the runtime.
 pub trait Sink: Send + Sync {
     /// `None`: the node was closed. Called without any lock, on any thread.
-    fn settle(&self, number: u64, outcome: Option<Outcome>);
+    fn settle(self: Arc<Self>, number: u64, outcome: Option<Outcome>);
 }
 
 /// Who waits for what has become of something sent.

@@ -18,10 +18,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::prelude::*;
 
+use super::calls;
 use super::errors;
 use super::fork::Held;
 use super::op::Polled;
 use super::runtime::guarded;
+use crate::proto::messenger::Outcome;
 
 /// Makes the Python value of a completion, attached to the interpreter.
 pub(crate) type Deliver = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -34,6 +36,8 @@ pub(crate) enum Item {
     Done(Deliver),
     /// Its future can go on, on the loop's thread.
     Poll(Arc<Polled>),
+    /// A call with this number has an outcome, `None` if the node was closed.
+    Call(Arc<calls::Inner>, Option<Outcome>),
 }
 
 /// What `drain` gives to Python: token, value, error.
@@ -199,6 +203,10 @@ fn settle(py: Python<'_>, token: u64, item: Item) -> Option<Drained> {
         Item::Wake => return Some((token, None, None)),
         Item::Done(deliver) => deliver,
         Item::Poll(polled) => polled.go_on()?,
+        Item::Call(calls, outcome) => {
+            let concluded = guarded(|| calls.conclude(py, token, outcome));
+            return concluded.err().map(|error| (0, None, Some(error.into_value(py).into_any())));
+        }
     };
     Some(match guarded(|| deliver(py)) {
         Ok(value) => (token, Some(value), None),

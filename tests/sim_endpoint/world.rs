@@ -100,6 +100,8 @@ pub(crate) struct World {
     pub(crate) mtu: usize,
     /// The largest datagram that was sent, whether it arrived or not.
     pub(crate) largest: usize,
+    /// Settings of the endpoints of hosts that are added later.
+    pub(crate) endpoint: EndpointConfig,
     /// Settings of the messengers of hosts that are added later.
     pub(crate) messenger: MessengerConfig,
     /// Pairs of addresses between which nothing passes.
@@ -124,6 +126,7 @@ impl World {
             link,
             mtu: usize::MAX,
             largest: 0,
+            endpoint: EndpointConfig::default(),
             messenger: MessengerConfig::default(),
             blocked: HashSet::new(),
             datagrams: 0,
@@ -163,7 +166,7 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let local = LocalKeys::new(node, identity.clone());
-        let mut endpoint = Endpoint::new(EndpointConfig::default(), local, seed);
+        let mut endpoint = Endpoint::new(self.endpoint.clone(), local, seed);
         endpoint.set_beacon(Some(self.beacon_addr));
         endpoint.listen(ports::MESSAGE);
         endpoint.discover();

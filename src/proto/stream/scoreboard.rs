@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use super::congestion::RateSample;
 use super::ranges::RangeSet;
 
+/// Room for segments that an idle stream keeps: requests and answers need not allocate.
+const IDLE_SEGMENTS: usize = 4;
+
 /// One transmitted segment. A FIN is a segment of one number.
 #[derive(Debug, Clone)]
 pub(super) struct SentSegment {
@@ -201,6 +204,20 @@ impl Scoreboard {
         delivery.acked += offset - self.una;
         self.una = offset;
         self.sacked.remove_below(offset);
+        if self.segments.is_empty() {
+            self.rest();
+        }
+    }
+
+    /// Nothing is outstanding: an idle stream keeps little.
+    fn rest(&mut self) {
+        self.log.clear();
+        if self.segments.capacity() > IDLE_SEGMENTS {
+            self.segments = VecDeque::new();
+        }
+        if self.log.capacity() > IDLE_SEGMENTS {
+            self.log = VecDeque::new();
+        }
     }
 
     /// The peer holds `left..right`, out of order. Only whole segments count.

@@ -8,6 +8,8 @@ use crate::wire::sack::{MAX_ENCODED_LEN, looks_like_sack};
 
 /// Small writes are gathered, and large ones cut, into chunks of at most this size.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Room for chunks that an idle stream keeps.
+const IDLE_CHUNKS: usize = 4;
 
 /// A queue of chunks with absolute offsets. It knows bytes only; which of them make a segment is
 /// kept by the [`Scoreboard`](super::scoreboard::Scoreboard).
@@ -144,6 +146,9 @@ impl SendBuffer {
         {
             self.chunks.pop_front();
             self.cursor = self.cursor.saturating_sub(1);
+        }
+        if self.chunks.is_empty() && self.chunks.capacity() > IDLE_CHUNKS {
+            self.chunks = VecDeque::new();
         }
     }
 
