@@ -32,6 +32,7 @@ mod loss;
 mod output;
 mod payload;
 mod ranges;
+mod ready;
 mod recv;
 mod rtt;
 mod scoreboard;
@@ -322,6 +323,7 @@ impl Stream {
     }
 
     fn after_read(&mut self, now: Instant) {
+        self.arm_shed(now);
         if self.dialect.is_none() || self.fin_at.is_some() {
             return;
         }
