@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,10 @@ use crate::proto::path::Via;
 use crate::proto::stream::StreamEvent;
 use crate::wire::NodeId;
 
-/// Runs of datagrams sent in one turn before others get the lock.
+/// Runs of datagrams sent in one turn.
 const RUNS_PER_TURN: usize = 64;
+/// The same while somebody waits for the lock: a run takes some 10 microseconds to make and send.
+const RUNS_WHILE_WANTED: usize = 4;
 /// Datagrams kept for an application that does not fetch them; the oldest is dropped.
 const DATAGRAM_QUEUE: usize = 4_096;
 
@@ -182,9 +184,13 @@ impl Core {
     }
 
     /// Does what follows from the inputs: events, then datagrams, until neither is left.
-    fn turn(&mut self, now: Instant, udp: &UdpIo, effects: &mut Effects) {
+    fn turn(&mut self, now: Instant, shared: &Shared, effects: &mut Effects) {
+        let udp = &shared.udp;
         self.has_more = true;
-        for _ in 0..RUNS_PER_TURN {
+        for runs in 0..RUNS_PER_TURN {
+            if runs >= RUNS_WHILE_WANTED && shared.is_wanted() {
+                break;
+            }
             self.dispatch(now, effects);
             let transmit = match self.blocked.take() {
                 Some(transmit) => transmit,
@@ -198,6 +204,12 @@ impl Core {
             };
             let sent = udp.try_send(transmit.destination, &self.run, transmit.segment_size);
             match sent {
+                Ok(taken) if taken < self.run.len() => {
+                    self.run.drain(..taken);
+                    self.blocked = Some(transmit);
+                    self.has_more = false;
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = Some(transmit);
                     self.has_more = false;
@@ -325,6 +337,9 @@ impl Core {
 #[derive(Debug)]
 pub(super) struct Shared {
     core: Mutex<Core>,
+    /// Held by the one who waits for the core. A mutex goes to whoever takes it first, often the
+    /// thread that has just released it; but that one finds the gate closed, and waits its turn.
+    gate: Mutex<()>,
     pub(super) udp: UdpIo,
     /// Rings the driver.
     bell: Notify,
@@ -332,7 +347,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(core: Core, udp: UdpIo) -> Self {
-        Self { core: Mutex::new(core), udp, bell: Notify::new() }
+        Self { core: Mutex::new(core), gate: Mutex::new(()), udp, bell: Notify::new() }
     }
 
     /// Does something to the core, and everything that follows from it.
@@ -341,7 +356,7 @@ impl Shared {
         let mut core = self.lock();
         let now = clock::now();
         let result = verb(&mut core, now);
-        core.turn(now, &self.udp, &mut effects);
+        core.turn(now, self, &mut effects);
         let deadline = core.next_deadline();
         let ring = core.blocked.is_some()
             || core.has_more
@@ -381,9 +396,15 @@ impl Shared {
         self.bell.notified().await;
     }
 
+    /// Whether somebody waits for the core.
+    fn is_wanted(&self) -> bool {
+        matches!(self.gate.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Core> {
         // A panic under the lock is a bug that is reported where it happened; the state machine
         // itself stays usable, as every verb leaves it consistent.
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
