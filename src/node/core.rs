@@ -6,13 +6,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::MutexGuard;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::fair_lock::FairLock;
 use super::types::{Datagram, Message};
 use crate::net::clock;
 use crate::net::udp::{UdpIo, is_too_large};
@@ -188,7 +189,7 @@ impl Core {
         let udp = &shared.udp;
         self.has_more = true;
         for runs in 0..RUNS_PER_TURN {
-            if runs >= RUNS_WHILE_WANTED && shared.is_wanted() {
+            if runs >= RUNS_WHILE_WANTED && shared.core.is_wanted() {
                 break;
             }
             self.dispatch(now, effects);
@@ -336,10 +337,7 @@ impl Core {
 /// What the node's handles and tasks share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    core: Mutex<Core>,
-    /// Held by the one who waits for the core. A mutex goes to whoever takes it first, often the
-    /// thread that has just released it; but that one finds the gate closed, and waits its turn.
-    gate: Mutex<()>,
+    core: FairLock<Core>,
     pub(super) udp: UdpIo,
     /// Rings the driver.
     bell: Notify,
@@ -347,7 +345,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(core: Core, udp: UdpIo) -> Self {
-        Self { core: Mutex::new(core), gate: Mutex::new(()), udp, bell: Notify::new() }
+        Self { core: FairLock::new(core), udp, bell: Notify::new() }
     }
 
     /// Does something to the core, and everything that follows from it.
@@ -396,16 +394,8 @@ impl Shared {
         self.bell.notified().await;
     }
 
-    /// Whether somebody waits for the core.
-    fn is_wanted(&self) -> bool {
-        matches!(self.gate.try_lock(), Err(TryLockError::WouldBlock))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Core> {
-        // A panic under the lock is a bug that is reported where it happened; the state machine
-        // itself stays usable, as every verb leaves it consistent.
-        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock()
     }
 }
 
