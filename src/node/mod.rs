@@ -42,6 +42,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use attend::Visit;
 pub use calls::{Begun, Progress, Sink};
 pub use config::NodeConfig;
 pub use datagrams::DatagramPort;
