@@ -19,6 +19,8 @@ mod core;
 mod datagrams;
 mod driver;
 mod error;
+mod fair_lock;
+mod heap;
 mod membership;
 mod messages;
 mod rendezvous;

@@ -190,6 +190,8 @@ impl PathMtu {
     pub fn on_use(&mut self, now: Instant, rtt: impl FnOnce() -> Option<Duration>) -> bool {
         match self.state {
             MtuState::Base => {}
+            // The path was silent.
+            MtuState::Searching if self.current.is_none() => {}
             MtuState::SearchComplete if self.raise_at.is_some_and(|at| at <= now) => {
                 self.too_large = None;
                 self.was_raised = true;
@@ -389,10 +391,7 @@ impl PathMtu {
         match self.state {
             MtuState::Error => self.raise_at = Some(now + RETRY_BASE),
             _ if self.size == self.base => self.state = MtuState::Base,
-            _ => {
-                self.state = MtuState::SearchComplete;
-                self.raise_at = Some(now);
-            }
+            _ => self.state = MtuState::Searching,
         }
     }
 
@@ -409,6 +408,7 @@ impl PathMtu {
         self.pending = [None; 3];
         // Answers that are on their way speak of the path as it was.
         self.sent.clear();
+        self.was_raised = false;
         if size > self.base {
             self.size = self.base;
             self.state = MtuState::Base;

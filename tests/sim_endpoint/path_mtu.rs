@@ -218,3 +218,26 @@ fn a_black_hole_is_noticed_and_what_comes_after_it_gets_through() {
         assert_eq!(next.payload(), 1_302);
     });
 }
+
+/// As above, with what is in flight.
+#[test]
+fn a_black_hole_in_mid_transfer_is_left_behind_without_a_word_from_the_network() {
+    with_seeds(40, |seed| {
+        let link = if seed % 2 == 0 { LAN } else { Link { loss: 0.03, ..LAN } };
+        let mut transfer = Transfer::new(seed, link, 8_972);
+        assert!(transfer.transfer(1_000_000, seconds(60)));
+        assert_eq!(transfer.payload(), 8_902);
+        transfer.world.mtu = 1_372;
+        let begin = transfer.world.elapsed();
+        assert!(transfer.transfer(2_000_000, seconds(120)), "it hangs");
+        let took = transfer.world.elapsed() - begin;
+        assert!(took < seconds(10), "{took:?}");
+        assert!((BASE..=1_302).contains(&transfer.payload()));
+        transfer.world.mtu = 1_472;
+        for _ in 0..70 {
+            assert!(transfer.transfer(50_000, seconds(20)));
+            transfer.world.run_for(seconds(1));
+        }
+        assert_eq!(transfer.payload(), 1_402);
+    });
+}
