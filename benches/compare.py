@@ -63,7 +63,7 @@ async def run(plan: Plan, kinds: list[type[Peer]], mtus: tuple[int, ...]) -> lis
                     set_loopback_mtu(mtu)
                 for kind, result in results.items():
                     only_throughput = mtu != mtus[0]
-                    if result.missing or "start" in result.failed:
+                    if result.missing:
                         continue
                     if only_throughput and not result.best(f"mb_per_s@{mtus[0]}"):
                         continue

@@ -11,8 +11,11 @@ use std::time::Duration;
 use bottleneck::{Loss, Path, jain};
 use pilot_agent::proto::stream::CongestionControl;
 
+const TIME: Duration = Duration::from_secs(10);
+
 /// The links of the table: name, path, time before measuring.
 fn links() -> Vec<(&'static str, Path, Duration)> {
+    let away = Duration::from_millis(4);
     let (one, five) = (Duration::from_secs(1), Duration::from_secs(5));
     vec![
         ("100M 20ms", Path::new(100.0, 20, 1.0, Loss::None), one),
@@ -22,10 +25,18 @@ fn links() -> Vec<(&'static str, Path, Duration)> {
         ("100M 20ms, 1 % bursts", Path::new(100.0, 20, 1.0, Loss::Bursts(0.01)), one),
         ("100M 20ms, buffer 1/4", Path::new(100.0, 20, 0.25, Loss::None), one),
         ("100M 20ms, buffer 4", Path::new(100.0, 20, 4.0, Loss::None), one),
+        (
+            "100M 20ms, bunches of 10 ms",
+            Path { bunch: Duration::from_millis(10), ..Path::new(100.0, 20, 1.0, Loss::None) },
+            one,
+        ),
         ("100M 200ms", Path::new(100.0, 200, 1.0, Loss::None), five),
         ("500M 100ms, 0.1 %", Path::new(500.0, 100, 1.0, Loss::Random(0.001)), five),
         ("10M 50ms, buffer 4", Path::new(10.0, 50, 4.0, Loss::None), five),
         ("1M 80ms", Path::new(1.0, 80, 1.0, Loss::None), five),
+        ("loopback", Path::loopback(4_000_000, Duration::ZERO), one / 10),
+        ("loopback, away 4 of 20 ms", Path::loopback(4_000_000, away), one / 10),
+        ("loopback, away, buffer 400 KB", Path::loopback(400_000, away), one / 10),
         ("1000M 2ms", Path::new(1000.0, 2, 1.0, Loss::None), one),
     ]
 }
@@ -41,7 +52,8 @@ fn print_single() {
     println!("| link | bbr | cubic | newreno |\n|---|---|---|---|");
     for (name, path, warm_up) in links() {
         let cells = CongestionControl::ALL.map(|congestion| {
-            let f = matrix::single(congestion, &path, warm_up, Duration::from_secs(10));
+            let time = if warm_up < Duration::from_secs(1) { warm_up * 5 } else { TIME };
+            let f = matrix::single(congestion, &path, warm_up, time);
             let (used, dropped) = (f.utilisation * 100.0, f.dropped * 100.0);
             format!("{used:.0} % / {:.2} / {dropped:.2} %", f.queue)
         });

@@ -141,7 +141,7 @@ async def measure(root: Path, scene: Scene, sender: Sender, outcome: Outcome, se
 
 
 def chosen(options: argparse.Namespace) -> Iterator[tuple[Outcome, Scene, Sender]]:
-    words = [word for word in (options.only or "").split(",") if word]
+    words = [word for word in (options.only or "").split(";") if word]
     for kind, scenes, senders in (
         ("stream", STREAMS, SENDERS),
         ("relayed stream", STREAMS, RELAYED),
@@ -152,9 +152,16 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Outcome, Scene, Sender
                 if (
                     kind in (options.kind or kind).split(",")
                     and (options.scene or scene.name) == scene.name
-                    and (not words or any(word in sender.name for word in words))
+                    and (not words or any(_means(word, sender) for word in words))
                 ):
-                    yield Outcome(kind, sender.name, scene.name, sender.missing()), scene, sender
+                    outcome = Outcome(kind, sender.name, scene.name, sender.missing())
+                    yield outcome, scene.shortened(options.seconds), sender
+
+
+def _means(word: str, sender: Sender) -> bool:
+    """A whole name, or a part of several."""
+    names = {each.name for each in (*SENDERS, *REQUESTERS)}
+    return word == sender.name if word in names else word in sender.name
 
 
 async def run_all(options: argparse.Namespace) -> list[Outcome]:
@@ -180,9 +187,10 @@ def ceiling() -> list[dict[str, float]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kind", help="of: stream, relayed stream, requests; comma-separated")
+    parser.add_argument("--kind", help="of: stream, relayed stream, requests; separated by ','")
     parser.add_argument("--scene", help="only the one of this name")
-    parser.add_argument("--only", help="senders whose name contains one of these, comma-separated")
+    parser.add_argument("--only", help="senders by name, or a part of it, separated by ';'")
+    parser.add_argument("--seconds", type=float, help="watch streams no longer than this")
     parser.add_argument("--rounds", type=int, default=1, help="with a seed each; the median counts")
     parser.add_argument("--out", type=Path, default=ROOT / "bench-results")
     parser.add_argument("--show", type=Path, nargs="+", help="print tables of records, run nothing")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,12 @@ class Scene:
         """As `linkem` has it; `share` links of the kind, one behind the other, are the scene."""
         queue = self.mbit * self.rtt * 125
         return f"rate={self.mbit}mbit,delay={self.rtt * 500 // share}us,queue={queue}B,seed={seed}"
+
+    def shortened(self, seconds: float | None) -> Scene:
+        """The same for a shorter time, if there is to be one."""
+        if seconds is None or seconds >= self.seconds:
+            return self
+        return replace(self, seconds=seconds, after=self.after / self.seconds * seconds)
 
     @property
     def bytes_per_s(self) -> float:

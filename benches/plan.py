@@ -18,6 +18,7 @@ __all__ = ["FULL", "QUICK", "TINY", "Plan", "Result", "measure"]
 MIB = 1 << 20
 PAYLOAD = 64
 DEPTH = 64
+_START = "start"
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,13 @@ class Result:
     driver: str
     version: str = ""
     missing: str | None = None
-    failed: dict[str, str] = field(default_factory=dict)
-    """What it could not do, and why; it is not asked again."""
+    failed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What it could not do, and why; after the second time it is not asked again."""
     samples: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def gives_up(self, step: str) -> bool:
+        """Whether it has failed at this too often to be asked again."""
+        return len(self.failed.get(step, ())) > 1
 
     def median(self, metric: str) -> float | None:
         """The median over the rounds."""
@@ -89,14 +94,17 @@ async def measure(kind: type[Peer], lab: Lab, plan: Plan, result: Result, *, all
     if all_:
         steps |= {"requests": run.requests, "new streams": run.new_streams}
         steps |= {"new peers": run.new_peers, "requests beside bulk": run.beside_bulk}
-    step = "start"
-    try:
-        async with Session(kind, lab) as session:
-            for step, work in steps.items():
-                if step not in result.failed:
+    pending = {step: work for step, work in steps.items() if not result.gives_up(step)}
+    while pending and not result.gives_up(_START):
+        step = _START
+        try:
+            async with Session(kind, lab) as session:
+                for step, work in list(pending.items()):
                     await work(session)
-    except PeerError as error:
-        result.failed[step] = str(error)
+                    del pending[step]
+        except PeerError as error:  # the rest in another session: this one may hang
+            result.failed[step].append(str(error))
+            pending.pop(step, None)
 
 
 class _Round:

@@ -115,11 +115,18 @@ def legend(top: float) -> Iterator[str]:
         left += 34 + 7 * len(text)
 
 
+def absent(results: list[Result]) -> str:
+    """Whom a reader looks for in vain: what is missing is said, not left out."""
+    names = [result.name for result in results if result.missing]
+    names += [f"{result.name}, {step}" for result in results for step in result.failed]
+    return f"Missing or failed at times: {'; '.join(names)}" if names else ""
+
+
 def svg(record: dict[str, Any]) -> str:
     """The picture."""
     results = [Result.from_json(each) for each in record["results"]]
     found = [bars(panel, results) for panel in PANELS]
-    height = HEAD + ROW * max(map(len, found)) + 34
+    height = HEAD + ROW * max(map(len, found)) + 50
     column = (WIDTH - 2 * MARGIN - GAP * (len(PANELS) - 1)) / len(PANELS)
     machine = record["machine"]
     place = f"{machine['cpu']}, {machine['cores']} cores, {record['time'][:10]}; "
@@ -130,7 +137,8 @@ def svg(record: dict[str, Any]) -> str:
         f"<style>{STYLE}</style>",
         f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         *legend(28),
-        f'<text class="soft" x="{MARGIN}" y="{height - 14}">{escape(place)}</text>',
+        f'<text class="soft" x="{MARGIN}" y="{height - 30}">{escape(place)}</text>',
+        f'<text class="soft" x="{MARGIN}" y="{height - 14}">{escape(absent(results))}</text>',
     ]
     for number, (panel, each) in enumerate(zip(PANELS, found, strict=True)):
         parts.append(draw(panel, each, MARGIN + number * (column + GAP), column))

@@ -96,7 +96,12 @@ def text(record: dict[str, Any]) -> str:
     """Everything that a run found."""
     results = [Result.from_json(each) for each in record["results"]]
     parts = [_table(title, group, results) for title, group in _GROUPS.items()]
-    parts += [_chunks(results), _ratios(results), _missing(results), _machine(record)]
+    parts += [
+        _chunks(results),
+        _ratios(results),
+        _missing(results, record["plan"]["rounds"]),
+        _machine(record),
+    ]
     return "\n\n".join(filter(None, parts))
 
 
@@ -195,12 +200,12 @@ def _champion(figure: Figure, results: Iterable[Result]) -> tuple[float, str] | 
     return min(found) if figure.smaller_is_better else max(found)
 
 
-def _missing(results: list[Result]) -> str:
+def _missing(results: list[Result], rounds: int) -> str:
     lines = [f"  {result.name}: {result.missing}" for result in results if result.missing]
     lines += [
-        f"  {result.name}, {step}: failed: {reason}"
+        f"  {result.name}, {step}: failed, {len(reasons)} of {rounds} times: {reasons[-1]}"
         for result in results
-        for step, reason in result.failed.items()
+        for step, reasons in result.failed.items()
     ]
     return "\n".join(["Missing", *lines]) if lines else ""
 

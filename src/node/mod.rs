@@ -19,6 +19,7 @@ mod core;
 mod datagrams;
 mod driver;
 mod error;
+mod heap;
 mod membership;
 mod messages;
 mod rendezvous;

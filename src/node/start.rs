@@ -19,7 +19,7 @@ use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
 use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
-use super::{Inner, Node, services};
+use super::{Inner, Node, heap, services};
 use crate::crypto::{Identity, IdentityError, KnownPeers, StoredIdentity};
 use crate::net::clock;
 use crate::net::registry_client::{RegistryClient, RegistryTimeouts};
@@ -36,6 +36,7 @@ const LOOKUPS: usize = 64;
 pub(super) async fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let limit = config.start_timeout;
     let rendezvous = spec(&config)?;
+    heap::keep_freed_memory();
     match tokio::time::timeout(limit, bring_up(config, rendezvous.clone())).await {
         Ok(result) => result,
         Err(_) => Err(NodeError::Rendezvous {

@@ -40,11 +40,24 @@ pub(crate) struct Path {
     /// Bytes that may wait, in bandwidth-delay products.
     pub(crate) buffer: f64,
     pub(crate) loss: Loss,
+    /// Packets arrive at multiples of this only, as over radio links that send in aggregates.
+    pub(crate) bunch: Duration,
+    /// Every 20 ms, nothing arrives for so long: the process that receives is put aside.
+    pub(crate) pause: Duration,
 }
+
+const PAUSE_EVERY: Duration = Duration::from_millis(20);
 
 impl Path {
     pub(crate) fn new(mbit: f64, rtt_ms: u64, buffer: f64, loss: Loss) -> Self {
-        Self { rate: mbit * 1e6, rtt: Duration::from_millis(rtt_ms), buffer, loss }
+        let rtt = Duration::from_millis(rtt_ms);
+        Self { rate: mbit * 1e6, rtt, buffer, loss, bunch: Duration::ZERO, pause: Duration::ZERO }
+    }
+
+    /// Two processes on one machine: 2 GB/s, 50 us, and a socket's buffer of so many bytes.
+    pub(crate) fn loopback(buffer: u32, pause: Duration) -> Self {
+        let rtt = Duration::from_micros(50);
+        Self { rtt, pause, ..Self::new(16_000.0, 0, f64::from(buffer) / 100e3, Loss::None) }
     }
 }
 
@@ -54,6 +67,7 @@ struct Lane {
     path: Path,
     rng: StdRng,
     in_burst: bool,
+    start: Instant,
     free_at: Instant,
     /// Sum of waiting times, packets that waited, packets dropped for lack of room.
     waited: Duration,
@@ -87,7 +101,14 @@ impl Lane {
         self.waited += waits;
         self.passed += 1;
         self.free_at = self.free_at.max(now) + Duration::from_secs_f64(len as f64 / rate);
-        Some(self.free_at + self.path.rtt / 2)
+        let at = self.free_at + self.path.rtt / 2;
+        let since = |every: Duration| {
+            Duration::from_nanos(((at - self.start).as_nanos() % every.as_nanos()) as u64)
+        };
+        if !self.path.bunch.is_zero() {
+            return Some(at + self.path.bunch - since(self.path.bunch));
+        }
+        Some(at + self.path.pause.saturating_sub(since(PAUSE_EVERY)))
     }
 }
 
@@ -183,6 +204,7 @@ impl World {
             path,
             rng: StdRng::seed_from_u64(seed * 2 + n),
             in_burst: false,
+            start: now,
             free_at: now,
             waited: Duration::ZERO,
             passed: 0,

@@ -33,6 +33,7 @@ mod output;
 mod pacer;
 mod payload;
 mod ranges;
+mod ready;
 mod recv;
 mod rtt;
 mod scoreboard;
@@ -336,6 +337,7 @@ impl Stream {
     }
 
     fn after_read(&mut self, now: Instant) {
+        self.arm_shed(now);
         if self.dialect.is_none() || self.fin_at.is_some() {
             return;
         }

@@ -1,19 +1,14 @@
 //! Receiving: segments in any order become bytes in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::ranges::RangeSet;
+use super::ready::ReadyQueue;
 
-/// In-order data is gathered in chunks of about this size.
-const CHUNK_BYTES: usize = 64 * 1024;
 /// A segment that waited behind a gap is handed on as it is from this size, else gathered.
 const KEEP_WHOLE_BYTES: usize = 4096;
-/// One that arrives in order is a chunk of its own from this size: few of them make a chunk.
-const OWN_CHUNK_BYTES: usize = 16 * 1024;
-/// Room for chunks that an idle stream keeps.
-const IDLE_CHUNKS: usize = 4;
 /// Room for segments behind a gap: one for so many bytes of buffer, so that a flood of tiny ones
 /// cannot cost many times their size.
 const BYTES_PER_SEGMENT: usize = 256;
@@ -37,14 +32,7 @@ pub(super) enum Inserted {
 pub(super) struct Assembler {
     rcv_nxt: u64,
     limit: usize,
-    ready: VecDeque<Bytes>,
-    /// The end of the in-order data, still growing.
-    tail: BytesMut,
-    /// Bytes that came since everything was last read, and what that makes of the next `tail`:
-    /// it should be as large as it will get, so that it need not grow.
-    gathered: usize,
-    next_tail: usize,
-    ready_bytes: usize,
+    ready: ReadyQueue,
     /// Disjoint segments behind a gap, by start.
     waiting: BTreeMap<u64, Bytes>,
     /// What `waiting` holds, merged, for SACK.
@@ -58,11 +46,7 @@ impl Assembler {
         Self {
             rcv_nxt: 1,
             limit,
-            ready: VecDeque::new(),
-            tail: BytesMut::new(),
-            gathered: 0,
-            next_tail: 0,
-            ready_bytes: 0,
+            ready: ReadyQueue::default(),
             waiting: BTreeMap::new(),
             ranges: RangeSet::default(),
             discarding: false,
@@ -123,9 +107,7 @@ impl Assembler {
                 self.append(&data);
             } else {
                 self.rcv_nxt += data.len() as u64;
-                self.ready_bytes += data.len();
-                self.cut_tail();
-                self.ready.push_back(data);
+                self.ready.push_whole(data);
             }
         }
         self.ranges.remove_below(self.rcv_nxt);
@@ -133,40 +115,9 @@ impl Assembler {
 
     fn append(&mut self, data: &[u8]) {
         self.rcv_nxt += data.len() as u64;
-        if self.discarding {
-            return;
+        if !self.discarding {
+            self.ready.push(data);
         }
-        self.ready_bytes += data.len();
-        if data.len() >= OWN_CHUNK_BYTES {
-            self.cut_tail();
-            self.ready.push_back(Bytes::copy_from_slice(data));
-            return;
-        }
-        self.gathered += data.len();
-        if self.tail.len() + data.len() > CHUNK_BYTES {
-            self.cut_tail();
-        }
-        if self.tail.is_empty() && self.tail.capacity() < data.len() {
-            self.tail = BytesMut::with_capacity(self.next_tail.max(data.len()));
-        }
-        self.tail.extend_from_slice(data);
-    }
-
-    fn cut_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.ready.push_back(std::mem::take(&mut self.tail).freeze());
-        }
-    }
-
-    /// Everything has been read: an idle stream keeps no buffer.
-    fn rest(&mut self) {
-        self.tail = BytesMut::new();
-        if self.ready.capacity() > IDLE_CHUNKS {
-            self.ready = VecDeque::new();
-        }
-        let usual = self.gathered.max(self.next_tail / 2);
-        self.next_tail = usual.checked_next_power_of_two().unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        self.gathered = 0;
     }
 
     /// The peer's FIN takes a number, too.
@@ -177,59 +128,38 @@ impl Assembler {
 
     /// Copies out what is there, at most `buf.len()` bytes.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> usize {
-        let mut done = 0;
-        while let Some(rest) = buf.get_mut(done..)
-            && !rest.is_empty()
-        {
-            let n = if let Some(front) = self.ready.front_mut() {
-                let n = front.len().min(rest.len());
-                front.copy_to_slice(&mut rest[..n]);
-                if front.is_empty() {
-                    self.ready.pop_front();
-                }
-                n
-            } else {
-                let n = self.tail.len().min(rest.len());
-                self.tail.copy_to_slice(&mut rest[..n]);
-                n
-            };
-            if n == 0 {
-                break;
-            }
-            done += n;
-        }
-        self.ready_bytes -= done;
-        if done > 0 && self.ready_bytes == 0 {
-            self.rest();
-        }
-        done
+        self.ready.read(buf)
     }
 
     /// Hands out at most `max` bytes without copying; empty if there is nothing.
     pub(super) fn read_chunk(&mut self, max: usize) -> Bytes {
-        let chunk = match self.ready.front_mut() {
-            Some(front) if front.len() > max => front.split_to(max),
-            Some(_) => self.ready.pop_front().unwrap_or_default(),
-            None if self.tail.len() > max => self.tail.split_to(max).freeze(),
-            None => std::mem::take(&mut self.tail).freeze(),
-        };
-        self.ready_bytes -= chunk.len();
-        if !chunk.is_empty() && self.ready_bytes == 0 {
-            self.rest();
-        }
-        chunk
+        self.ready.read_chunk(max)
+    }
+
+    /// Whether it keeps buffers to be used again.
+    pub(super) fn has_spares(&self) -> bool {
+        self.ready.has_spares()
+    }
+
+    /// Lets go of buffers to be used again.
+    pub(super) fn drop_spares(&mut self) {
+        self.ready.drop_spares();
+    }
+
+    /// Lets go of buffers that were not needed since the last call.
+    pub(super) fn shed(&mut self) {
+        self.ready.shed();
     }
 
     /// Nobody reads any more: what comes is counted and dropped.
     pub(super) fn discard(&mut self) {
         self.discarding = true;
-        self.ready = VecDeque::new();
-        self.tail = BytesMut::new();
-        self.ready_bytes = 0;
+        self.ready = ReadyQueue::default();
     }
 
-    /// Drops what waits behind a gap.
+    /// Nothing more will come: drops what waits behind a gap, and buffers to be used again.
     pub(super) fn drop_waiting(&mut self) {
+        self.drop_spares();
         self.waiting.clear();
         self.ranges.clear();
     }
@@ -246,7 +176,7 @@ impl Assembler {
 
     /// First offset that the application has not read.
     pub(super) fn consumed(&self) -> u64 {
-        self.rcv_nxt - self.ready_bytes as u64
+        self.rcv_nxt - self.ready.len() as u64
     }
 
     /// Next offset expected.
@@ -256,12 +186,12 @@ impl Assembler {
 
     /// Bytes ready to be read.
     pub(super) fn ready_bytes(&self) -> usize {
-        self.ready_bytes
+        self.ready.len()
     }
 
     /// Bytes that can be received in order beyond `rcv_nxt`.
     pub(super) fn free(&self) -> usize {
-        self.limit.saturating_sub(self.ready_bytes)
+        self.limit.saturating_sub(self.ready.len())
     }
 
     /// No byte at or beyond this offset is taken.

@@ -34,6 +34,10 @@ impl Stream {
                 Timer::KeepAlive => self.on_keepalive(now),
                 Timer::Idle => self.on_idle(now),
                 Timer::User => self.on_user_timeout(now),
+                Timer::Shed => {
+                    self.recv.shed();
+                    self.arm_shed(now);
+                }
                 Timer::Linger => self.on_linger(),
                 Timer::TimeWait => self.end(None),
             }

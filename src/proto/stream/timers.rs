@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Idle,
     /// The stream fails if there has been no progress.
     User,
+    /// Buffers that were not needed lately are let go.
+    Shed,
     /// The closed stream gives up on what is not delivered.
     Linger,
     /// The closed stream stops answering late packets.
@@ -46,6 +48,7 @@ impl Timer {
         Self::KeepAlive,
         Self::Idle,
         Self::User,
+        Self::Shed,
         Self::Linger,
         Self::TimeWait,
     ];

@@ -8,7 +8,8 @@
 use std::time::{Duration, Instant};
 
 use super::recv::Assembler;
-use super::{Stream, StreamEvent};
+use super::timers::Timer;
+use super::{State, Stream, StreamEvent};
 
 /// Round trips may take so many times the measured one, and a little, without a window being the
 /// reason: queues, and machines that are busy.
@@ -17,6 +18,9 @@ const RTT_SLACK: Duration = Duration::from_millis(20);
 /// Congestion windows that the send buffer holds at most: one in flight, one to be written while
 /// that is acknowledged, one because the window may double meanwhile.
 const SEND_BUFFER_WINDOWS: u64 = 3;
+
+/// Buffers that were not used for about so long are let go.
+const KEEP_SPARES: Duration = Duration::from_secs(1);
 
 /// Grows the receive buffer when the application reads more than half of it in a round trip: the
 /// sender, which had the other half to fill meanwhile, might have sent more.
@@ -84,6 +88,18 @@ impl RecvTuner {
 }
 
 impl Stream {
+    /// Buffers to be used again are kept for a moment, by a stream that receives.
+    pub(super) fn arm_shed(&mut self, now: Instant) {
+        if !self.recv.has_spares() {
+            return;
+        }
+        if matches!(self.state, State::TimeWait | State::Closed) {
+            self.recv.drop_spares();
+        } else {
+            self.timers.set_if_idle(Timer::Shed, now + KEEP_SPARES);
+        }
+    }
+
     /// When everything written is out, the application had more, and the path would take more,
     /// then the send buffer is what limits the stream.
     pub(super) fn grow_send_buffer(&mut self) {

@@ -13,7 +13,7 @@ use crate::control::Wire;
 use crate::options::End;
 use crate::sys;
 
-const TIME: Duration = Duration::from_secs(1);
+const TIME: Duration = Duration::from_millis(700);
 const MTU: u32 = 9000;
 /// Of a UDP payload; the large ones fill a packet of 1500 and one of 9000 bytes.
 const SIZES: [usize; 3] = [64, 1472, 8972];

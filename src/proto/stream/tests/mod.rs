@@ -5,6 +5,7 @@ mod flow;
 mod garbage;
 mod go;
 mod handshake;
+mod pacing;
 mod recovery;
 mod timeouts;
 

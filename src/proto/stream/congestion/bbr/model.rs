@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 use super::super::max_filter::MaxFilter;
 use super::super::{Ack, rate};
 
-/// The round trip for which data must be in flight even where the true one is shorter. Timers
-/// fire to the millisecond and threads are put aside for about as long: on loopback, where a
-/// packet takes 50 us, a window of twice *that* times the bandwidth would run empty whenever the
-/// receiving process is not on a processor at the very moment. Also the least duration of a round,
-/// so that estimates outlive such pauses.
+/// The round trip for which data must be in flight even where the true one is shorter; see
+/// [`bbr`](super). Also the least duration of a round, so that estimates outlive such pauses.
 pub(super) const RTT_FLOOR: Duration = Duration::from_millis(1);
 /// Rounds over which the bandwidth is the maximum; longer than a cycle of ProbeBW.
 const BANDWIDTH_ROUNDS: u64 = 10;
 /// Rounds over which the bunching of acknowledgements is the maximum.
 const EXTRA_ACKED_ROUNDS: u64 = 10;
-/// Age at which a round-trip minimum is probed for again, and at which it is dropped.
-const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
-const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
+/// Age at which a round-trip minimum is probed for again, and at which it is dropped: when probing
+/// did not help, the path has become longer, or others keep its queue filled.
+const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(10);
+/// The first probe comes earlier: a stream that starts into the queue of others takes it for a
+/// part of the path, and would hold on to a share of it that is too large.
+const FIRST_PROBE_RTT: Duration = Duration::from_millis(2500);
+const MIN_RTT_WINDOW: Duration = Duration::from_secs(11);
 
 /// Filters over what acknowledgements tell.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ pub(super) struct Model {
     min_rtt: Option<(Duration, Instant)>,
     /// The minimum since it was last probed for.
     recent_rtt: Option<(Duration, Instant)>,
+    has_probed_rtt: bool,
     epoch_start: Instant,
     epoch_acked: u64,
     round: u64,
@@ -44,6 +46,7 @@ impl Model {
             extra_acked: MaxFilter::new(EXTRA_ACKED_ROUNDS),
             min_rtt: None,
             recent_rtt: None,
+            has_probed_rtt: false,
             epoch_start: now,
             epoch_acked: 0,
             round: 0,
@@ -102,14 +105,13 @@ impl Model {
     pub(super) fn take_rtt(&mut self, now: Instant, rtt: Option<Duration>) -> bool {
         let is_old = |at: Instant, age| now.saturating_duration_since(at) > age;
         let mut probe = false;
+        let interval = if self.has_probed_rtt { PROBE_RTT_INTERVAL } else { FIRST_PROBE_RTT };
         if let Some(rtt) = rtt {
             match &mut self.recent_rtt {
                 Some((min, at)) if rtt > *min => {
-                    // As good as the minimum: the queue has been empty, there is no need to probe.
-                    if rtt <= *min + *min / 16 {
-                        *at = now;
-                    } else if is_old(*at, PROBE_RTT_INTERVAL) {
+                    if is_old(*at, interval) {
                         probe = true;
+                        self.has_probed_rtt = true;
                         self.recent_rtt = Some((rtt, now));
                     }
                 }
@@ -120,10 +122,6 @@ impl Model {
             && self.min_rtt.is_none_or(|(min, seen)| recent <= min || is_old(seen, MIN_RTT_WINDOW))
         {
             self.min_rtt = Some((recent, at));
-        } else if let (Some((recent, at)), Some((min, seen))) = (self.recent_rtt, &mut self.min_rtt)
-            && recent <= *min + *min / 16
-        {
-            *seen = at;
         }
         probe
     }
