@@ -6,13 +6,13 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
+from . import _native
 from .errors import PilotError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from . import _native
     from ._bridge import Scope
 
 __all__ = ["Attendance"]
@@ -32,7 +32,9 @@ class Attendance:
         self._alarm = scope.bridge.native.alarm(self._token)
         descriptor = native.descriptor()
         self._descriptor = os.dup(descriptor) if descriptor >= 0 else -1
-        self._finalizer = weakref.finalize(self, _end, scope.loop, self._descriptor, os.getpid())
+        self._finalizer = weakref.finalize(
+            self, _end, scope.loop, self._descriptor, _native.process()
+        )
         self._finalizer.atexit = False
         if self._descriptor >= 0:
             self._watch()
@@ -80,9 +82,9 @@ def _weakly(attendance: Attendance) -> Callable[[], None]:
     return on_readable
 
 
-def _end(loop: asyncio.AbstractEventLoop, descriptor: int, pid: int) -> None:
+def _end(loop: asyncio.AbstractEventLoop, descriptor: int, process: int) -> None:
     # A forked child shares the selector with its parent: removing it there removes it here.
-    if descriptor < 0 or pid != os.getpid():
+    if descriptor < 0 or process != _native.process():
         return
     if not loop.is_closed():
         loop.remove_reader(descriptor)

@@ -33,7 +33,7 @@ class Bridge:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.users = 0
-        self.pid = os.getpid()
+        self.process = _native.process()
         self._targets: dict[int, Target] = {}
         self._tokens = itertools.count(1)
         self.native = _native.Bridge()
@@ -48,7 +48,7 @@ class Bridge:
         """Returns the bridge of the running loop, made on first use."""
         loop = asyncio.get_running_loop()
         bridge = _bridges.get(id(loop))
-        if bridge is None or bridge.pid != os.getpid():
+        if bridge is None or bridge.process != _native.process():
             bridge = _bridges[id(loop)] = cls(loop)
         bridge.users += 1
         return bridge
@@ -105,7 +105,7 @@ class Scope:
         self.bridge = Bridge.acquire()
         self.loop = self.bridge.loop
         self.is_closed = False
-        self._pid = os.getpid()
+        self._process = _native.process()
         self._waiting: set[asyncio.Future[Any]] = set()
         self._closers: set[Callable[[], None]] = set()
         try:
@@ -117,7 +117,7 @@ class Scope:
     @property
     def is_ours(self) -> bool:
         """Whether this is the process that the node was started in."""
-        return self._pid == os.getpid()
+        return self._process == _native.process()
 
     def check(self) -> None:
         """Raises unless this is the process, and the loop, that the node belongs to."""
@@ -248,6 +248,10 @@ class Signal:
     def _fire(self, _value: object, _error: BaseException | None) -> None:
         self.wake()
 
+
+# Asked for instead of the process id, which costs a system call.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_native.after_fork)
 
 # Threads of the runtime must not outlive the interpreter they may still call into.
 atexit.register(_native.shutdown)

@@ -78,11 +78,11 @@ class Dispatcher(Generic[T]):
                 return
             bridge.forget(self._token)
             for item in items:
-                if self._is_stopped:
-                    return
                 self._begin(item, is_free)
 
     def _begin(self, item: T, is_free: bool) -> None:
+        if self._is_stopped:  # by the handler of an item before
+            return
         spare = self._spare
         if is_free and spare is not None and spare.is_ready:
             if not spare.begin(self._handle(item)):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 from . import _native, otel
@@ -15,7 +14,7 @@ from ._base import DEFAULT_TIMEOUT, Base
 from ._bridge import Signal
 from ._dispatch import Dispatcher
 from .errors import InvalidArgument, NodeClosed, PilotError
-from .message import Message, Reply, Request
+from .message import NO_HEADERS, Message, Reply, Request
 from .payload import Payload, encode
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ OnRequest = TypeVar("OnRequest", bound=RequestHandler)
 OnMessage = TypeVar("OnMessage", bound=MessageHandler)
 
 MAX_CONCURRENCY = 64
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Messaging(Base):
@@ -76,13 +74,12 @@ class Messaging(Base):
         """
         kind, data = encode(payload)
         if not otel.is_enabled():
-            self._scope.check()
             future: asyncio.Future[None] = self._create_future()
             if number := self._calls.send(peer, kind, data, timeout, future):
                 try:
                     return await future
                 except BaseException:
-                    self._calls.withdraw(number)
+                    self._give_up(number)
                     raise
         with otel.outgoing("send", peer, len(data)) as headers:
             await self._scope.run(
@@ -133,13 +130,12 @@ class Messaging(Base):
         if not otel.is_enabled():
             # The usual case, without a layer between this coroutine and the future: a program
             # may have thousands of them under way.
-            self._scope.check()
             future: asyncio.Future[Reply] = self._create_future()
             if number := self._calls.request(peer, kind, data, timeout, future):
                 try:
                     return await future
                 except BaseException:
-                    self._calls.withdraw(number)
+                    self._give_up(number)
                     raise
         with otel.outgoing("request", peer, len(data)) as headers:
             sender, reply_kind, reply, reply_headers = await self._scope.run(
@@ -267,6 +263,12 @@ class Messaging(Base):
             return handler
 
         return register if handler is None else register(handler)
+
+    def _give_up(self, number: int) -> None:
+        """Nobody waits for a call any more: it failed, was cancelled, or was no use."""
+        self._calls.withdraw(number)
+        if not self._scope.is_closed and asyncio._get_running_loop() is not None:  # noqa: SLF001
+            self._scope.check()  # on another loop, asyncio's error would not say what to do
 
     def _check_handler(self, present: object, concurrency: int) -> None:
         self._scope.check()

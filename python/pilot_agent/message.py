@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .payload import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from .payload import Kind
@@ -31,6 +32,9 @@ __all__ = [
 
 Peer: TypeAlias = str | int
 """Who to talk to: a hostname, an address such as ``0:0000.A91F.7C2E``, or a node id."""
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+"""What nearly all messages travel with."""
 
 Path_: TypeAlias = Literal["direct", "relay"]
 
@@ -60,7 +64,7 @@ class Message(Content):
     path: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Request(Content):
     """A question to answer, as the handler of `Node.on_request` gets it.
 
@@ -78,8 +82,23 @@ class Request(Content):
     kind: Kind
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def __init__(
+        self,
+        sender: str,
+        sender_hostname: str | None,
+        payload: bytes,
+        kind: Kind,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
+        # As dataclasses would, but one look-up less for each field: these two come in numbers.
+        _request_sender(self, sender)
+        _request_hostname(self, sender_hostname)
+        _request_payload(self, payload)
+        _request_kind(self, kind)
+        _request_headers(self, headers)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, init=False)
 class Reply(Content):
     """The answer to a request.
 
@@ -94,6 +113,14 @@ class Reply(Content):
     payload: bytes = field(repr=False)
     kind: Kind
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __init__(
+        self, sender: str, payload: bytes, kind: Kind, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
+        _reply_sender(self, sender)
+        _reply_payload(self, payload)
+        _reply_kind(self, kind)
+        _reply_headers(self, headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +339,20 @@ class TrustAnswer:
         """Whether the peer trusts this node."""
         return self.state == "granted"
 
+
+def _setters(class_: type) -> Iterator[Any]:
+    """The setters of a class's slots, which know nothing of it being frozen."""
+    return (getattr(class_, field.name).__set__ for field in fields(class_))
+
+
+(
+    _request_sender,
+    _request_hostname,
+    _request_payload,
+    _request_kind,
+    _request_headers,
+) = _setters(Request)
+_reply_sender, _reply_payload, _reply_kind, _reply_headers = _setters(Reply)
 
 for _name in __all__:
     if _name != "Peer":

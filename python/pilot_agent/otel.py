@@ -6,10 +6,12 @@ application installs an SDK every call costs one check.
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import propagate, trace
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,10 +23,17 @@ __all__ = ["handling", "is_enabled", "outgoing"]
 _NAME: Final = "pilot_agent"
 _OFF: Final[AbstractContextManager[list[tuple[str, str]]]] = nullcontext([])
 _NO_PROVIDERS: Final = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+_LOOKS_INSIDE: Final = (
+    hasattr(trace, "_TRACER_PROVIDER") and OTEL_PYTHON_TRACER_PROVIDER not in os.environ
+)
 
 
 def is_enabled() -> bool:
     """Whether the application has installed a tracer provider."""
+    # Asking the API looks into the environment each time, which costs as much as all the rest of
+    # sending a message. What it would find in there is known since this module was loaded.
+    if _LOOKS_INSIDE and trace._TRACER_PROVIDER is None:  # noqa: SLF001
+        return False
     return not isinstance(trace.get_tracer_provider(), _NO_PROVIDERS)
 
 

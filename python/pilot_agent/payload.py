@@ -66,6 +66,28 @@ def as_bytes(data: object) -> bytes | bytearray:
         raise TypeError(message) from None
 
 
+def as_view(data: object) -> bytes | bytearray | memoryview:
+    """Returns the bytes of any object with the buffer protocol; copies only if it must.
+
+    Args:
+        data: `bytes`, `bytearray`, `memoryview`, `array.array`, ...
+
+    Returns:
+        What `len` counts the bytes of.
+
+    Raises:
+        TypeError: `data` is no buffer.
+    """
+    if isinstance(data, (bytes, bytearray)):
+        return data
+    try:
+        view = memoryview(data)  # type: ignore[arg-type]
+    except TypeError:
+        message = f"cannot send {type(data).__name__}: use bytes or another buffer"
+        raise TypeError(message) from None
+    return view.cast("B") if view.c_contiguous else view.tobytes()
+
+
 class _HasPayload(Protocol):
     @property
     def payload(self) -> bytes: ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ._bridge import Signal
 from .errors import NodeClosed, PilotError
 from .message import StreamStats
-from .payload import as_bytes
+from .payload import as_view
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,6 +98,40 @@ class Stream:
             return self._take(min(n, len(self._buffer)))
         return await self._receive(n)
 
+    async def readinto(self, buffer: Buffer) -> int:
+        """Reads what there is into a buffer; waits until there is something.
+
+        Unlike `read` it makes no object for the bytes: a program that reads much keeps one buffer.
+
+        Args:
+            buffer: Any writable buffer in one piece, such as a `bytearray`.
+
+        Returns:
+            How many bytes were read; 0 at the end of the stream, or if the buffer is empty.
+
+        Raises:
+            TypeError: It is no buffer.
+            BufferError: It is read-only, or not in one piece.
+            StreamReset: The stream ended before its time.
+            NodeClosed: The node was closed.
+            RuntimeError: Another task reads already.
+        """
+        view = memoryview(buffer).cast("B")
+        if not view:
+            return 0
+        if self._buffer:
+            taken = min(len(view), len(self._buffer))
+            view[:taken] = self._take(taken)
+            return taken
+        self._check_reader()
+        while not self._is_closed:
+            count = self._native.try_read_into(view)
+            if count is not None:
+                return count
+            await self._readable.ready(self._poll_readable)
+        message = "the stream is closed"
+        raise NodeClosed(message)
+
     async def readexactly(self, n: int) -> bytes:
         """Reads exactly `n` bytes.
 
@@ -182,6 +216,8 @@ class Stream:
         Returns when the stream has taken the bytes, not when the peer has them. Cancelled in the
         middle, it may have taken a part: close the stream then.
 
+        Large `bytes` are not copied; what other buffers hold must not change until this returns.
+
         Args:
             data: `bytes` or any buffer.
 
@@ -192,7 +228,7 @@ class Stream:
         if self._is_closed:
             message = "the stream is closed"
             raise NodeClosed(message)
-        data = as_bytes(data)
+        data = as_view(data)
         # Without a lock if nobody waits in front: the usual case is one call into Rust.
         taken = 0 if self._write_lock.locked() else self._native.try_write(data, 0)
         if taken == len(data):
@@ -280,9 +316,7 @@ class Stream:
 
     async def _receive(self, n: int) -> bytes:
         """At least one byte from the native part, not from the buffer; ``b""`` at the end."""
-        if self._readable.is_awaited:
-            message = "another task reads from this stream already"
-            raise RuntimeError(message)
+        self._check_reader()
         n = min(n, CHUNK)
         while not self._is_closed:
             chunk = self._native.try_read(n)
@@ -291,6 +325,11 @@ class Stream:
             await self._readable.ready(self._poll_readable)
         message = "the stream is closed"
         raise NodeClosed(message)
+
+    def _check_reader(self) -> None:
+        if self._readable.is_awaited:
+            message = "another task reads from this stream already"
+            raise RuntimeError(message)
 
     def _poll_readable(self, alarm: _native.Alarm) -> bool:
         return self._is_closed or self._native.poll_readable(alarm)

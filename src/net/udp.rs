@@ -68,18 +68,54 @@ impl UdpIo {
         self.local
     }
 
-    /// Most datagrams that one [`try_send`](Self::try_send) may hold.
+    /// Most datagrams that one system call sends: 1 where segmentation does not work.
     #[must_use]
     pub fn max_segments(&self) -> usize {
         self.state.max_gso_segments()
     }
 
     /// Sends `contents` to `destination`, cut into datagrams of `segment_size` bytes (the last may
-    /// be shorter). Errors other than a full buffer lose the datagrams, as the network may.
+    /// be shorter), and returns how many bytes the socket took: if fewer than all, it is full for
+    /// now. Errors other than a full buffer lose the datagrams, as the network may.
     ///
     /// # Errors
     /// `WouldBlock` when the socket's buffer is full: [`watch`](Self::watch) for room.
     pub fn try_send(
+        &self,
+        destination: SocketAddr,
+        contents: &[u8],
+        segment_size: usize,
+    ) -> io::Result<usize> {
+        if contents.len() <= segment_size || self.max_segments() > 1 {
+            let sent = self.send(destination, contents, segment_size);
+            // Some interfaces cannot segment, and say so only now.
+            if sent.is_ok() || self.max_segments() > 1 {
+                return sent.map(|()| contents.len());
+            }
+        }
+        self.send_each(destination, contents, segment_size)
+    }
+
+    /// A system call for each datagram.
+    fn send_each(
+        &self,
+        destination: SocketAddr,
+        contents: &[u8],
+        segment_size: usize,
+    ) -> io::Result<usize> {
+        let mut taken = 0;
+        for datagram in contents.chunks(segment_size.max(1)) {
+            match self.send(destination, datagram, segment_size) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) if is_too_large(&error) => return Err(error),
+                _ => taken += datagram.len(),
+            }
+        }
+        Ok(taken)
+    }
+
+    fn send(
         &self,
         destination: SocketAddr,
         contents: &[u8],
@@ -219,5 +255,16 @@ mod tests {
         a.try_send(b.local_addr(), &content, 1_000).unwrap();
         let sizes: Vec<usize> = receive(&b, 3).await.iter().map(|(_, d)| d.len()).collect();
         assert_eq!(sizes, [1_000, 1_000, 500]);
+    }
+
+    #[tokio::test]
+    async fn without_segmentation_each_datagram_goes_by_itself_until_the_socket_is_full() {
+        let a = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let b = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let content: Vec<u8> = (0..=255).cycle().take(2_500).collect();
+        assert_eq!(a.send_each(b.local_addr(), &content, 1_000).unwrap(), 2_500);
+        let got: Vec<Vec<u8>> = receive(&b, 3).await.into_iter().map(|(_, data)| data).collect();
+        assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
+        assert_eq!(got.concat(), content);
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::Node;
 use super::core::Shared;
+use crate::net::clock;
 
 /// The driver leaves arrivals to the loop for this long after its last visit.
 const LEASE: Duration = Duration::from_millis(5);
@@ -27,6 +28,16 @@ const SAME_BATCH: Duration = Duration::from_micros(30);
 const BULK: usize = 128 << 10;
 /// The loop leaves arrivals to the driver for this long after that.
 const BULK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What came of [`Node::attend`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Visit {
+    /// `false`: there is so much to receive that the loop should leave it to the node, until
+    /// [`Node::poll_attend`].
+    pub stays: bool,
+    /// Something was received.
+    pub received: bool,
+}
 
 /// When something is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,10 +115,14 @@ impl Attendance {
         }
         let is_bulk = self.bytes >= BULK && self.until(now).is_some();
         if is_bulk {
-            self.until = None;
-            self.start_pause(now);
+            self.leave(now);
         }
         is_bulk
+    }
+
+    fn leave(&mut self, now: Instant) {
+        self.until = None;
+        self.start_pause(now);
     }
 
     fn start_pause(&mut self, now: Instant) {
@@ -131,13 +146,17 @@ impl Attendance {
 
 impl Node {
     /// For an event loop that watches [`descriptor`](Self::descriptor): receives what is there, on
-    /// this thread. What is sent from now on is gathered until [`send_gathered`].
-    /// `false`: there is so much to receive that the loop should leave it to the node, until
-    /// [`poll_attend`](Self::poll_attend).
-    ///
-    /// [`send_gathered`]: Self::send_gathered
-    pub fn attend(&self) -> bool {
+    /// this thread. What is sent from now on is gathered until
+    /// [`send_gathered`](Self::send_gathered).
+    pub fn attend(&self) -> Visit {
         self.inner.shared.receive_here()
+    }
+
+    /// The loop leaves arrivals to the node, until [`poll_attend`](Self::poll_attend): nothing of
+    /// what it received was for it.
+    pub fn leave_arrivals(&self) {
+        self.inner.shared.look(|core| core.attendance.leave(clock::now()));
+        self.inner.shared.ring();
     }
 
     /// Sends what was gathered.
@@ -165,8 +184,8 @@ impl Node {
 }
 
 impl Shared {
-    /// Receives for the attending loop; never waits. `false`: leave it to the driver.
-    fn receive_here(&self) -> bool {
+    /// Receives for the attending loop; never waits.
+    fn receive_here(&self) -> Visit {
         // If it is taken, the driver is receiving.
         let mut batch = self.try_batch();
         let received = batch.as_mut().is_some_and(|batch| self.udp.try_recv(batch).is_ok());
@@ -180,7 +199,7 @@ impl Shared {
         if was_bulk {
             self.ring();
         }
-        stays
+        Visit { stays, received }
     }
 }
 

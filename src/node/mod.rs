@@ -19,6 +19,7 @@ mod core;
 mod datagrams;
 mod driver;
 mod error;
+mod fair_lock;
 mod heap;
 mod membership;
 mod messages;
@@ -41,6 +42,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use attend::Visit;
 pub use calls::{Begun, Progress, Sink};
 pub use config::NodeConfig;
 pub use datagrams::DatagramPort;

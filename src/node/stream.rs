@@ -82,6 +82,14 @@ impl NodeStream {
         self.act(|core, now, id| core.endpoint.write(now, id, data))
     }
 
+    /// As [`try_write`](Self::try_write), without copying what is taken.
+    ///
+    /// # Errors
+    /// Why nothing can be written any more.
+    pub fn try_write_shared(&self, data: &Bytes) -> Result<usize, NodeError> {
+        self.act(|core, _, id| core.endpoint.with_stream(id, |stream| stream.write_shared(data)))
+    }
+
     /// Ready when [`try_read`](Self::try_read) has something to say.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<Result<(), NodeError>> {
         self.poll(cx, |stream| stream.is_readable(), |waiters, waker| waiters.read = Some(waker))

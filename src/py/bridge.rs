@@ -95,6 +95,11 @@ impl Queue {
         self.waiting().is_awake = true;
     }
 
+    /// Whether there is nothing to drain.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting().items.is_empty()
+    }
+
     /// Everything; what comes from now on rings.
     fn take(&self) -> Vec<(u64, Item)> {
         let mut waiting = self.waiting();

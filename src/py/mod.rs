@@ -12,6 +12,7 @@
 //! (`close`, `find`, `resolve`) go through pyo3-async-runtimes.
 
 mod bridge;
+mod buffer;
 mod calls;
 mod config;
 mod convert;
@@ -46,5 +47,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(node::start_node, module)?)?;
     module.add_function(wrap_pyfunction!(rendezvous::start_rendezvous, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(fork::process, module)?)?;
+    module.add_function(wrap_pyfunction!(fork::after_fork, module)?)?;
     Ok(())
 }

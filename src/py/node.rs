@@ -1,6 +1,7 @@
 //! The native half of `pilot_agent.Node`.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -24,7 +25,12 @@ pub(crate) struct Node {
     // Emptied by `close`, so that a closed node that Python still holds keeps nothing alive. A
     // node that nobody closed ends when this is dropped, without a word to the registry.
     node: Held<Mutex<Option<node::Node>>>,
+    /// In a row, at which the loop received nothing for itself.
+    visits_in_vain: AtomicU32,
 }
+
+/// After so many the loop leaves receiving to the node for a while.
+const VISITS_IN_VAIN: u32 = 8;
 
 /// Starts a node. The caller holds a `Lease` for as long as the node lives.
 #[pyfunction]
@@ -38,7 +44,8 @@ pub(crate) fn start_node(
     guarded(|| {
         let config = node_config(hostname, options)?;
         spawn(py, bridge, token, node::Node::start(config), |py, node| {
-            let node = Node { node: Held::new(Mutex::new(Some(node))) };
+            let node =
+                Node { node: Held::new(Mutex::new(Some(node))), visits_in_vain: AtomicU32::new(0) };
             Ok(Py::new(py, node)?.into_any())
         })
     })
@@ -314,9 +321,22 @@ impl Node {
             if !self.node.is_ours() {
                 return Ok(true);
             }
-            let node = self.get()?;
-            bridge.queue()?.stay_awake();
-            Ok(node.attend())
+            let (node, queue) = (self.get()?, bridge.queue()?);
+            queue.stay_awake();
+            let visit = node.attend();
+            // What is for services of the node, or acknowledges what was sent, is received better
+            // by a thread that serves, while the loop does something else.
+            let in_vain = match visit.received && queue.is_empty() {
+                true => self.visits_in_vain.fetch_add(1, Ordering::Relaxed) + 1,
+                false => 0,
+            };
+            if in_vain == 0 || in_vain >= VISITS_IN_VAIN {
+                self.visits_in_vain.store(0, Ordering::Relaxed);
+            }
+            if in_vain >= VISITS_IN_VAIN {
+                node.leave_arrivals();
+            }
+            Ok(visit.stays && in_vain < VISITS_IN_VAIN)
         })
     }
 

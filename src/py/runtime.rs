@@ -10,7 +10,6 @@ use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -22,6 +21,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use super::errors::{self, Failure};
+use super::fork::process;
 
 /// Longest time that joining the runtime's threads may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const MAX_WORKERS: usize = 4;
 static HOLDER: Mutex<Option<Holder>> = Mutex::new(None);
 
 struct Holder {
-    pid: u32,
+    process: u32,
     runtime: Runtime,
     leases: usize,
 }
@@ -39,7 +39,7 @@ struct Holder {
 /// other thread can hold it at the moment of a `fork`.
 fn holder() -> MutexGuard<'static, Option<Holder>> {
     let mut guard = HOLDER.lock().unwrap_or_else(PoisonError::into_inner);
-    if guard.as_ref().is_some_and(|holder| holder.pid != process::id()) {
+    if guard.as_ref().is_some_and(|holder| holder.process != process()) {
         mem::forget(guard.take());
     }
     guard
@@ -65,7 +65,7 @@ fn join() -> std::io::Result<()> {
     let mut guard = holder();
     let holder = match &mut *guard {
         Some(holder) => holder,
-        empty => empty.insert(Holder { pid: process::id(), runtime: build()?, leases: 0 }),
+        empty => empty.insert(Holder { process: process(), runtime: build()?, leases: 0 }),
     };
     holder.leases += 1;
     Ok(())
@@ -74,14 +74,14 @@ fn join() -> std::io::Result<()> {
 /// Keeps the runtime alive; releasing the last one joins its threads.
 #[pyclass(frozen, module = "pilot_agent._native")]
 pub(crate) struct Lease {
-    pid: u32,
+    process: u32,
     live: AtomicBool,
 }
 
 impl Lease {
     /// The runtime, if this was the last lease on it.
     fn give_back(&self) -> Option<Runtime> {
-        if !self.live.swap(false, Ordering::AcqRel) || self.pid != process::id() {
+        if !self.live.swap(false, Ordering::AcqRel) || self.process != process() {
             return None;
         }
         let mut guard = holder();
@@ -100,7 +100,7 @@ impl Lease {
     fn new() -> PyResult<Self> {
         guarded(|| {
             join().map_err(|error| errors::local(&error))?;
-            Ok(Self { pid: process::id(), live: AtomicBool::new(true) })
+            Ok(Self { process: process(), live: AtomicBool::new(true) })
         })
     }
 

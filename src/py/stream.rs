@@ -3,15 +3,29 @@
 //! Bytes leave and enter Rust only in `try_read` and `try_write`, on the loop's thread; waiting
 //! moves nothing. That is why a cancelled read loses no bytes.
 
+use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict};
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::bridge::Alarm;
+use super::buffer::Buffer;
 use super::errors::{OrRaise, invalid};
 use super::fork::Held;
 use super::info;
 use super::runtime::guarded;
 use crate::node::NodeStream;
+
+/// From this size on, other threads may run Python while the node works.
+const LARGE: usize = 8 << 10;
+/// Copied at most of what may change while it waits.
+const AT_ONCE: usize = 256 << 10;
+
+/// Runs `body`, which may seal and send; while it does so for many bytes, other threads may run.
+/// For few, that costs more than it gives.
+fn aside<T: Send>(py: Python<'_>, size: usize, body: impl FnOnce() -> T + Send) -> T {
+    if size < LARGE { body() } else { py.detach(body) }
+}
 
 /// One reliable stream.
 #[pyclass(frozen, module = "pilot_agent._native")]
@@ -38,8 +52,29 @@ impl Stream {
         limit: usize,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         guarded(|| {
-            let chunk = self.stream.get()?.try_read(limit).or_raise(py)?;
+            let stream = self.stream.get()?;
+            let chunk = aside(py, limit, || stream.try_read(limit)).or_raise(py)?;
             Ok(chunk.map(|chunk| PyBytes::new(py, &chunk)))
+        })
+    }
+
+    /// As `try_read`, into a writable buffer; how many bytes.
+    fn try_read_into(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+        guarded(|| {
+            let stream = self.stream.get()?;
+            let mut buffer = Buffer::writable(buffer)?;
+            let mut filled = 0;
+            while filled < buffer.len() {
+                let room = buffer.len() - filled;
+                match aside(py, room, || stream.try_read(room)) {
+                    Ok(Some(chunk)) if !chunk.is_empty() => filled += buffer.put(filled, &chunk),
+                    // The end, or an error, is told again next time.
+                    _ if filled > 0 => break,
+                    Ok(end) => return Ok(end.map(|_| 0)),
+                    Err(error) => return Err(error).or_raise(py),
+                }
+            }
+            Ok(Some(filled))
         })
     }
 
@@ -51,18 +86,26 @@ impl Stream {
         })
     }
 
-    /// Takes bytes of `data` from `offset` on; how many. 0 means that there is no room.
+    /// Takes bytes of `data`, any buffer in one piece, from `offset` on; how many. 0 means that
+    /// there is no room. Of large `bytes` no copy is made: they are kept until the peer has them.
     fn try_write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, offset: usize) -> PyResult<usize> {
         guarded(|| {
             let stream = self.stream.get()?;
-            let write = |bytes: &[u8]| match bytes.get(offset..) {
-                Some(rest) => stream.try_write(rest).or_raise(py),
-                None => Err(invalid("offset past the end")),
-            };
-            match data.cast::<PyBytes>() {
-                Ok(bytes) => write(bytes.as_bytes()),
-                Err(_) => write(&data.cast::<PyByteArray>()?.to_vec()),
+            if let Ok(bytes) = data.cast::<PyBytes>() {
+                let rest = bytes.as_bytes().get(offset..);
+                let rest = rest.ok_or_else(|| invalid("offset past the end"))?;
+                if rest.len() < LARGE {
+                    return stream.try_write(rest).or_raise(py);
+                }
+                let shared = Bytes::from_owner(PyBackedBytes::from(bytes.clone())).slice(offset..);
+                return py.detach(|| stream.try_write_shared(&shared)).or_raise(py);
             }
+            let copied = Buffer::readable(data)?.copy(offset, AT_ONCE);
+            let copy = copied.ok_or_else(|| invalid("offset past the end"))?;
+            if copy.len() < LARGE {
+                return stream.try_write(&copy).or_raise(py);
+            }
+            py.detach(|| stream.try_write_shared(&copy)).or_raise(py)
         })
     }
 

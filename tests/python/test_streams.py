@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from array import array
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,9 @@ from pilot_agent import (
 from support.waits import soon, started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from typing_extensions import Buffer
 
     from pilot_agent import Node
 
@@ -281,3 +284,76 @@ async def test_stats_count_what_went_by(pair: tuple[Node, Node]) -> None:
         assert stats.send_buffered == 0
         assert theirs.stats().bytes_received == 1000
         assert stats.state == "established"
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview, lambda data: array("B", data)])
+async def test_a_buffer_of_any_type_and_size_can_be_written(
+    pair: tuple[Node, Node], make: Callable[[bytes], Buffer]
+) -> None:
+    alice, bob = pair
+    data = bytes(number % 251 for number in range(300_000))
+    async with bob.listen(PORT) as listener, alice.open_stream("bob", PORT) as ours:
+        theirs = await soon(listener.accept())
+        for size in (0, 1, 8 << 10, len(data)):
+            writing = asyncio.create_task(ours.write(make(data[:size])))
+            assert await soon(theirs.readexactly(size)) == data[:size]
+            await soon(writing)
+        # Elements of more than one byte, and bytes that are not in one piece.
+        await ours.write(array("I", [1, 2]))
+        assert await soon(theirs.readexactly(8)) == array("I", [1, 2]).tobytes()
+        await ours.write(memoryview(data)[::3])
+        assert await soon(theirs.readexactly(100_000)) == data[::3]
+        with pytest.raises(TypeError, match="str"):
+            await ours.write("text")  # type: ignore[arg-type]
+
+
+async def test_a_buffer_may_change_once_it_is_written(pair: tuple[Node, Node]) -> None:
+    alice, bob = pair
+    async with bob.listen(PORT) as listener, alice.open_stream("bob", PORT) as ours:
+        theirs = await soon(listener.accept())
+        data = bytearray(b"a" * 100_000)
+        await ours.write(data)
+        data[:] = b"b" * 100_000
+        data.clear()
+        assert await soon(theirs.readexactly(100_000)) == b"a" * 100_000
+
+
+async def test_readinto_fills_a_buffer(pair: tuple[Node, Node]) -> None:
+    alice, bob = pair
+    data = bytes(number % 251 for number in range(500_000))
+    async with bob.listen(PORT) as listener, alice.open_stream("bob", PORT) as ours:
+        theirs = await soon(listener.accept())
+
+        async def write() -> None:
+            await ours.write(b"a line\nand ")
+            await ours.write(data)
+            await ours.send_eof()
+
+        writing = asyncio.create_task(write())
+        assert await soon(theirs.readline()) == b"a line\n"
+        buffer, received = bytearray(70_001), bytearray()
+        assert await soon(theirs.readinto(bytearray())) == 0
+        while count := await soon(theirs.readinto(memoryview(buffer)[1:])):
+            received += memoryview(buffer)[1 : 1 + count]
+        assert received == b"and " + data
+        assert buffer[0] == 0
+        assert await soon(theirs.readinto(buffer)) == 0
+        await soon(writing)
+        for wrong, error in ((b"read-only", BufferError), ("text", TypeError), (1, TypeError)):
+            with pytest.raises((error, TypeError)):
+                await theirs.readinto(wrong)  # type: ignore[arg-type]
+
+
+async def test_a_cancelled_readinto_loses_no_bytes(pair: tuple[Node, Node]) -> None:
+    alice, bob = pair
+    async with bob.listen(PORT) as listener, alice.open_stream("bob", PORT) as ours:
+        theirs = await soon(listener.accept())
+        buffer = bytearray(10)
+        reading = await started(theirs.readinto(buffer))
+        with pytest.raises(RuntimeError, match="another task"):
+            await theirs.readinto(buffer)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await ours.write(b"0123456789")
+        assert await soon(theirs.readinto(buffer)) == 10
+        assert buffer == b"0123456789"

@@ -103,7 +103,7 @@ impl Star {
             });
             self.pump();
             self.spokes[index].endpoint.ping(now, NodeId(1)).expect("known");
-            self.drain_spoke(index);
+            self.receive_from(index);
             self.pump();
         }
     }
@@ -125,7 +125,7 @@ impl Star {
                 assert_eq!(endpoint.read_chunk(now, other, 10).unwrap().unwrap(), "hello");
                 endpoint.write(now, other, &[7; 2_000]).unwrap();
                 self.pump();
-                self.drain_spoke(index);
+                self.receive_from(index);
                 let mut answered = 0;
                 while answered < 2_000 {
                     self.run_for(Duration::from_millis(1));
@@ -188,7 +188,7 @@ impl Star {
         let now = self.now;
         if let Some(spoke) = self.spokes.get_mut(index) {
             spoke.endpoint.handle_timeout(now);
-            self.drain_spoke(index);
+            self.receive_from(index);
         } else {
             self.wakeups += 1;
             let hub = &mut self.hub;
@@ -214,13 +214,13 @@ impl Star {
                 let spoke = &mut self.spokes[index].endpoint;
                 spoke.handle_datagram(now, self.hub_addr, datagram);
             }
-            self.drain_spoke(index);
+            self.receive_from(index);
         }
         self.run = buf;
         self.schedule(usize::MAX);
     }
 
-    fn drain_spoke(&mut self, index: usize) {
+    fn receive_from(&mut self, index: usize) {
         let (now, mut buf) = (self.now, Vec::new());
         let Self { spokes, hub, received, .. } = self;
         let Spoke { endpoint, addr, .. } = &mut spokes[index];

@@ -207,3 +207,51 @@ fn idle_lanes_are_closed_and_opened_again() {
     let two = send(&mut world, a, b, text("two"));
     assert!(world.run_until(seconds(1), |world| outcome(world, a, two).is_some()));
 }
+
+#[test]
+fn a_deadline_ends_the_wait_and_withdraws_the_request() {
+    let (mut world, a, b) = pair(LAN, |_| {});
+    world.at(b, |host, _| host.messenger.set_serving(true));
+    let limit = |world: &mut World, ticket: Ticket, after: Duration| {
+        world.at(a, |host, now| host.messenger.set_deadline(ticket.number, now + after));
+    };
+    let kept = request(&mut world, a, b, text("kept"));
+    let given_up = request(&mut world, a, b, text("given up"));
+    let answered = request(&mut world, a, b, text("answered"));
+    limit(&mut world, kept, seconds(1));
+    limit(&mut world, kept, seconds(60));
+    limit(&mut world, given_up, seconds(2));
+    limit(&mut world, answered, seconds(2));
+    world.run_for(seconds(1));
+    assert!(serve(&mut world, b, |_| text("reply to the first")));
+    world.run_for(seconds(2));
+    assert_eq!(outcome(&world, a, kept), Some(&Outcome::Replied(text("reply to the first"))));
+    assert_eq!(outcome(&world, a, given_up), Some(&Outcome::TimedOut));
+    assert_eq!(outcome(&world, a, answered), Some(&Outcome::TimedOut));
+    assert!(!serve(&mut world, b, |_| text("too late")), "what nobody waits for is not handled");
+    let later = request(&mut world, a, b, text("later"));
+    limit(&mut world, later, seconds(1));
+    world.run_for(Duration::from_millis(100));
+    assert!(serve(&mut world, b, |_| text("in time")));
+    world.run_for(seconds(5));
+    assert_eq!(outcome(&world, a, later), Some(&Outcome::Replied(text("in time"))));
+}
+
+/// Four packets for one exchange would be two too many.
+#[test]
+fn a_request_and_its_reply_take_one_packet_each_way() {
+    let (mut world, a, b) = pair(LAN, |_| {});
+    world.at(b, |host, _| host.messenger.set_serving(true));
+    let exchange = |world: &mut World| {
+        let ticket = request(world, a, b, text("?"));
+        assert!(world.run_until(seconds(1), |world| world.hosts[b].messenger.has_request()));
+        assert!(serve(world, b, |_| text("!")));
+        assert!(world.run_until(seconds(1), |world| outcome(world, a, ticket).is_some()));
+    };
+    exchange(&mut world);
+    let before = world.datagrams;
+    for _ in 0..20 {
+        exchange(&mut world);
+    }
+    assert_eq!(world.datagrams - before, 40);
+}

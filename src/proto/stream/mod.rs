@@ -276,6 +276,20 @@ impl Stream {
         Ok(taken)
     }
 
+    /// Takes as much of `data` as there is room for, without copying it.
+    ///
+    /// # Errors
+    /// As [`Stream::write`].
+    pub fn write_shared(&mut self, data: &Bytes) -> Result<usize, StreamError> {
+        self.check_writable()?;
+        let taken = data.len().min(self.send.room());
+        if taken > 0 {
+            self.send.write_bytes(data.slice(..taken));
+        }
+        self.write_blocked |= taken < data.len();
+        Ok(taken)
+    }
+
     fn check_writable(&self) -> Result<(), StreamError> {
         match self.error {
             Some(error) => Err(error),

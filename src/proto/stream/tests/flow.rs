@@ -340,3 +340,56 @@ fn a_send_buffer_grows_only_for_a_writer_that_it_cuts_short() {
     }
     assert_eq!(pair.ends[0].write(pair.now, &vec![0; 2 << 20]), Ok(1 << 20));
 }
+
+#[test]
+fn where_answers_are_expected_they_carry_the_acknowledgements_of_short_segments() {
+    let now = Instant::now();
+    let mut stream = accepted_from_native(now, config());
+    stream.set_answers_soon(true);
+    let window =
+        |stream: &mut Stream| drain(stream, now).pop().map(|sent| (sent.ack, sent.payload));
+    feed(&mut stream, now, &Sent::new(ACK, 1, 1, 512, b"ask"));
+    assert_eq!(drain(&mut stream, now), [], "not yet");
+    stream.write(now, b"told").unwrap();
+    assert_eq!(window(&mut stream), Some((4, b"told".to_vec())));
+    feed(&mut stream, now, &Sent::new(ACK, 4, 5, 512, b"ask"));
+    stream.handle_timeout(now + 5 * MS);
+    assert_eq!(drain(&mut stream, now + 5 * MS)[0].ack, 7, "not for ever");
+    for number in 0..7 {
+        feed(&mut stream, now, &Sent::new(ACK, 7 + number, 5, 512, b"x"));
+        assert_eq!(drain(&mut stream, now), []);
+    }
+    feed(&mut stream, now, &Sent::new(ACK, 14, 5, 512, b"x"));
+    assert_eq!(window(&mut stream), Some((15, Vec::new())), "nor for many");
+}
+
+#[test]
+fn a_go_peer_gets_its_acknowledgement_at_once_whatever_is_expected() {
+    let now = Instant::now();
+    let mut stream = accepted_from_go(now, config());
+    stream.set_answers_soon(true);
+    feed(&mut stream, now, &Sent::new(ACK, 1, 1, 512, b"short"));
+    assert_eq!(drain(&mut stream, now)[0].ack, 6);
+}
+
+#[test]
+fn shared_bytes_are_taken_as_far_as_there_is_room() {
+    let mut pair = Pair::new(&small_buffers());
+    let data = Bytes::from(pattern(100 * KB));
+    assert_eq!(pair.ends[0].write_shared(&data), Ok(64 * KB));
+    assert_eq!(pair.ends[0].write_shared(&data.slice(64 * KB..)), Ok(0));
+    let (mut got, mut written) = (Vec::new(), 64 * KB);
+    while written < data.len() {
+        let end = pair.now + Duration::from_secs(9);
+        assert!(pair.step(end));
+        got.extend(read_all(&mut pair.ends[1], pair.now));
+        if events(&mut pair.ends[0]).contains(&StreamEvent::Writable) {
+            let taken = pair.ends[0].write_shared(&data.slice(written..)).unwrap();
+            assert!(taken > 0, "room was announced");
+            written += taken;
+        }
+    }
+    pair.run_for(MS * 500);
+    got.extend(read_all(&mut pair.ends[1], pair.now));
+    assert!(got == data);
+}
