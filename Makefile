@@ -16,9 +16,11 @@ export PIP_QUIET := 1
 # A benchmark's or fuzzer's budget.
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
+LINKS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv build demo test test-rust test-python interop lint format bench bench-instructions fuzz clean
+.PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
+  bench-links bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -48,8 +50,11 @@ test-rust: ## unit, property, simulation and layout tests; needs no Python
 test-python: build ## the public Python API, on loopback
 	$(PYTEST) tests/python
 
-interop: build ## our node and rendezvous against the Go daemon, in a loopback-only namespace
-	$(PYTEST) tests/interop
+linkem: ## build the link emulator that tests and benchmarks put between network namespaces
+	cargo build --release --locked --quiet --package linkem
+
+interop: build linkem ## our node and rendezvous against the Go daemon, also over bad links
+	$(PYTEST) tests/netlab tests/interop
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the built extension
 	cargo fmt --all --check
@@ -65,8 +70,26 @@ format: venv ## rewrite files the way `lint` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: build ## throughput and latency next to the Go daemon and others; JSON in bench-results/
+bench: build bench-peers ## throughput and latency next to others (minutes); JSON in bench-results/
 	$(BIN)/python benches/compare.py $(BENCH_ARGS)
+
+bench-full: build linkem bench-peers bench-native ## the same with more of everything (half an hour), and a plot
+	$(BIN)/python benches/compare.py --plan full $(BENCH_ARGS)
+	$(BIN)/python benches/plot.py
+	$(BIN)/python benches/links.py --rounds 3 $(LINKS_ARGS)
+
+bench-links: build linkem bench-peers ## streams and requests over slow, long and lossy links, as root
+	$(BIN)/python benches/links.py $(LINKS_ARGS)
+
+bench-peers: $(VENV)/.stamp-bench
+$(VENV)/.stamp-bench: pyproject.toml | venv
+	@.ci/deps $(PYTHON) bench
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+bench-native: ## build the references in Rust that `make bench` compares with if they are there
+	cargo build --release --locked --manifest-path benches/native/Cargo.toml
+	cargo build --release --locked --example bench-peer
 
 bench-instructions: venv ## machine instructions of the hot parts, next to those on record
 	$(BIN)/python benches/instructions.py $(BENCH_ARGS)

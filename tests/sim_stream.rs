@@ -45,7 +45,10 @@ fn a_link_that_dies_ends_both_streams_with_a_clear_error() {
         let mut rng = StdRng::seed_from_u64(seed);
         let now = Instant::now();
         let dead_after = Some(Duration::from_millis(rng.random_range(0..2000)));
-        let params = LinkParams { dead_after, ..LinkParams::clean(Duration::from_millis(20)) };
+        // So slow that nothing is done before it dies.
+        let (rate, queue) = (Some(5_000_000), Some(200_000));
+        let params =
+            LinkParams { dead_after, rate, queue, ..LinkParams::clean(Duration::from_millis(20)) };
         let plans = random_plans(&mut rng, 30_000_000, true);
         let sides = native_sides(now, plans, &mut rng);
         let mut pair = Pair::new(sides, [params; 2], now, rng);

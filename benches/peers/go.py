@@ -1,31 +1,35 @@
-"""The Go implementation: its Python SDK between two of its daemons, and its own benchmark."""
+"""The Go implementation: its Python SDK between two of its daemons, and its own benchmark.
+
+The SDK blocks, so a thread drives it; no event loop is in the way.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
-import sys
 import threading
 import time
-from pathlib import Path
+from contextlib import suppress
+from importlib.metadata import version
 from typing import Any
 
 from support.godaemon import GoDaemon, binary
-from support.ours import AgentProcess
 
-from .base import Peer
+from .base import KIB, Peer
+from .streams import header
 
-__all__ = ["GoHandler", "GoSdk", "PilotctlToGo", "PilotctlToOurs"]
+__all__ = ["GoSdk", "Pilotctl"]
 
-_ECHO = 7
+_PORT = 4000
 # What it is fastest with, of 4 to 64 KiB; with 256 KiB its stream ends in an error.
-_CHUNK = 4 << 10
+_CHUNK = 4 * KIB
 _MIB = 1 << 20
+_HEADER = len(header(b"E"))
 
 
 class _Go(Peer):
-    encrypted = True
+    needs_rendezvous = True
+    chunks = (_CHUNK,)
 
     daemon: GoDaemon
 
@@ -33,68 +37,78 @@ class _Go(Peer):
     def missing(cls) -> str | None:
         return None if binary("pilot-daemon") else "the package pilotprotocol is not installed"
 
-    def new_daemon(self, hostname: str) -> GoDaemon:
-        return GoDaemon(self.lab.directory, self.lab.rendezvous, hostname)
+    @classmethod
+    def version(cls) -> str:
+        return version("pilotprotocol")
 
-    async def start(self) -> None:
-        self.daemon = self.new_daemon(self.lab.hostname("go"))
+    async def start_daemon(self, role: str) -> None:
+        self.daemon = GoDaemon(
+            self.lab.directory,
+            self.lab.rendezvous,
+            self.lab.hostname(role),
+            listen=f"{self.lab.host}:0",
+        )
+        self.stack.push_async_callback(asyncio.to_thread, self.daemon.stop)
         await asyncio.to_thread(self.daemon.start)
 
-    async def stop(self) -> None:
-        await asyncio.to_thread(self.daemon.stop)
+    async def serve(self) -> dict[str, Any]:
+        await self.start_daemon("go-server")
+        return {"address": self.daemon.address, "hostname": self.daemon.hostname}
 
 
 class GoSdk(_Go):
-    """The SDK blocks: one thread writes while another reads; no event loop is in the way."""
+    """The SDK at both ends."""
 
     name = "Go daemon, its SDK"
+    driver = "blocking"
 
-    _other: GoDaemon | None = None
-    _driver: Any = None
-    _connection: Any = None
+    _sdk: Any
+    _driver: Any
+    _bulk: Any
+    _echoing: Any
 
-    async def start(self) -> None:
-        await super().start()
-        self._other = self.new_daemon(self.lab.hostname("go-other"))
-        await asyncio.to_thread(self._other.start)
+    async def serve(self) -> dict[str, Any]:
+        where = await super().serve()
+        sdk = importlib.import_module("pilotprotocol")
+        listener = sdk.Driver(str(self.daemon.socket)).listen(_PORT)
+        threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+        return where
+
+    async def connect(self, where: dict[str, Any]) -> None:
+        await self.start_daemon("go-client")
+        self._where = f"{where['address']}:{_PORT}"
         self._driver = importlib.import_module("pilotprotocol").Driver(str(self.daemon.socket))
-        port = await self.serve(self._other)
-        self._connection = await asyncio.to_thread(
-            self._driver.dial, f"{self._other.address}:{port}"
-        )
+        self._bulk = await asyncio.to_thread(self._driver.dial, self._where)
+        self._echoing = await asyncio.to_thread(self._driver.dial, self._where)
+        await asyncio.to_thread(self._echoing.write, header(b"E"))
 
-    async def serve(self, other: GoDaemon) -> int:  # noqa: ARG002  (for those who need it)
-        """What echoes at the other daemon: here its own service."""
-        return _ECHO
+    async def send(self, size: int, chunk: int) -> float:
+        def send() -> float:
+            start = time.perf_counter()
+            self._bulk.write(header(b"S", size))
+            _give(self._bulk, size, chunk)
+            _exactly(self._bulk, 1)
+            return time.perf_counter() - start
 
-    async def stop(self) -> None:
-        for handle in (self._connection, self._driver):
-            if handle is not None:
-                await asyncio.to_thread(handle.close)
-        if self._other is not None:
-            await asyncio.to_thread(self._other.stop)
-        await super().stop()
+        return await asyncio.to_thread(send)
 
-    async def throughput(self, size: int) -> float:
-        return await asyncio.to_thread(self._bulk, size)
-
-    def _bulk(self, size: int) -> float:
-        chunk = bytes(_CHUNK)
-
-        def send() -> None:
-            left = size
-            while left > 0:
-                self._connection.write(chunk[:left] if left < _CHUNK else chunk)
-                left -= _CHUNK
-
+    async def flow(self, seconds: float, piece: int) -> list[float]:
+        times: list[float] = []
         start = time.perf_counter()
-        sender = threading.Thread(target=send)
-        sender.start()
-        left = size
-        while left > 0:
-            left -= len(self._connection.read(_CHUNK))
-        sender.join()
-        return size / (time.perf_counter() - start)
+
+        def give() -> None:
+            while True:
+                self._bulk.write(header(b"S", piece))
+                _give(self._bulk, piece, _CHUNK)
+
+        def take() -> None:
+            while done := self._bulk.read(_CHUNK):
+                times.extend([time.perf_counter() - start] * len(done))
+
+        for work in (give, take):
+            threading.Thread(target=work, daemon=True).start()
+        await asyncio.sleep(seconds)
+        return list(times)
 
     async def round_trips(self, count: int, payload: bytes) -> list[float]:
         return await asyncio.to_thread(self._round_trips, count, payload)
@@ -103,84 +117,120 @@ class GoSdk(_Go):
         times = []
         for _ in range(count):
             start = time.perf_counter()
-            self._connection.write(payload)
-            left = len(payload)
-            while left > 0:
-                left -= len(self._connection.read(left))
+            self._echoing.write(payload)
+            _exactly(self._echoing, len(payload))
             times.append(time.perf_counter() - start)
         return times
 
+    async def in_flight(self, count: int, depth: int, payload: bytes) -> float:
+        """One thread writes while another reads, as the SDK would have it."""
+        free = threading.Semaphore(depth)
 
-class GoHandler(GoSdk):
-    """The same, but echoed by a Python program at the other daemon, as `request()` is answered."""
+        def write() -> None:
+            for _ in range(count):
+                free.acquire()
+                self._echoing.write(payload)
 
-    name = "Go daemon, Python echoes"
+        def run() -> float:
+            start = time.perf_counter()
+            writer = threading.Thread(target=write, daemon=True)
+            writer.start()
+            for _ in range(count):
+                _exactly(self._echoing, len(payload))
+                free.release()
+            return time.perf_counter() - start
 
-    _handler: asyncio.subprocess.Process | None = None
+        return await asyncio.to_thread(run)
 
-    async def serve(self, other: GoDaemon) -> int:
-        server = Path(__file__).parent.parent / "servers.py"
-        self._handler = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(server), "go", str(other.socket), "4000"),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert self._handler.stdout is not None, "asked for"
-        return int(await self._handler.stdout.readline())
+    async def new_streams(self, count: int, payload: bytes) -> list[float]:
+        def once() -> float:
+            start = time.perf_counter()
+            stream = self._driver.dial(self._where)
+            stream.write(header(b"E") + payload)
+            _exactly(stream, len(payload))
+            seconds = time.perf_counter() - start
+            stream.close()
+            return seconds
 
-    async def stop(self) -> None:
-        await super().stop()
-        if self._handler is not None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-                self._handler.kill()
-            await self._handler.wait()
+        return [await asyncio.to_thread(once) for _ in range(count)]
 
-    async def throughput(self, size: int) -> float:
-        raise NotImplementedError
+    async def keep_sending(self) -> None:
+        stop = threading.Event()
 
+        def send() -> None:
+            with suppress(Exception), self._driver.dial(self._where) as stream:
+                stream.write(header(b"S", 1 << 60))
+                while not stop.is_set():
+                    _give(stream, 16 * _CHUNK, _CHUNK)
 
-class _Pilotctl(_Go):
-    """`pilotctl bench`: no Python on the measured path of the sender."""
+        try:
+            await asyncio.to_thread(send)
+        finally:
+            stop.set()
 
-    @property
-    def target(self) -> str:
-        return self.lab.hostname("other")
+    async def fetch(self, parallel: int, size: int) -> list[float]:
+        start = time.perf_counter()
 
-    async def throughput(self, size: int) -> float:
-        result = await self.daemon.json("bench", self.target, str(size // _MIB), timeout=120)
-        return size / (float(result["total_duration_ms"]) / 1000)
+        def one() -> float:
+            stream = self._driver.dial(self._where)
+            stream.write(header(b"G", size))
+            _exactly(stream, size)
+            seconds = time.perf_counter() - start
+            stream.close()
+            return seconds
 
-
-class PilotctlToGo(_Pilotctl):
-    """From one Go daemon to another."""
-
-    name = "pilotctl bench, to a Go daemon"
-
-    _other: GoDaemon | None = None
-
-    async def start(self) -> None:
-        await super().start()
-        self._other = self.new_daemon(self.target)
-        await asyncio.to_thread(self._other.start)
-
-    async def stop(self) -> None:
-        if self._other is not None:
-            await asyncio.to_thread(self._other.stop)
-        await super().stop()
+        return list(await asyncio.gather(*(asyncio.to_thread(one) for _ in range(parallel))))
 
 
-class PilotctlToOurs(_Pilotctl):
-    """From a Go daemon to our node: bound by the Go sender, so a check more than a race."""
+class Pilotctl(_Go):
+    """`pilotctl bench`: no Python on the measured path. All bytes go there and back."""
 
-    name = "pilotctl bench, to pilot-agent"
+    name = "Go daemon, pilotctl bench (echo)"
+    driver = "Go"
 
-    _other: AgentProcess | None = None
+    async def connect(self, where: dict[str, Any]) -> None:
+        await self.start_daemon("go-client")
+        self._target = where["hostname"]
 
-    async def start(self) -> None:
-        await super().start()
-        self._other = AgentProcess(self.lab.directory / "other", self.lab.rendezvous, self.target)
-        await self._other.start()
+    async def send(self, size: int, chunk: int) -> float:  # noqa: ARG002  (it has its own)
+        result = await self.daemon.json("bench", self._target, str(size // _MIB), timeout=120)
+        return float(result["total_duration_ms"]) / 1000
 
-    async def stop(self) -> None:
-        if self._other is not None:
-            await self._other.kill()
-        await super().stop()
+
+def _accept(listener: Any) -> None:
+    while True:
+        threading.Thread(target=_answer, args=(listener.accept(),), daemon=True).start()
+
+
+def _answer(stream: Any) -> None:
+    # The end of a connection is an error to the SDK.
+    with suppress(Exception), stream:
+        while True:
+            question = _exactly(stream, _HEADER)
+            kind, size = question[:1], int.from_bytes(question[1:], "big")
+            if kind == b"S":
+                _exactly(stream, size)
+                stream.write(b".")
+            elif kind == b"G":
+                _give(stream, size, _CHUNK)
+            else:
+                while data := stream.read(_CHUNK):
+                    stream.write(data)
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    """Reads `size` bytes; gives back the last of them, all of them if they came in one piece."""
+    data = b""
+    while size > 0:
+        data = stream.read(min(size, _CHUNK))
+        if not data:
+            raise ConnectionError("the stream ended")
+        size -= len(data)
+    return data
+
+
+def _give(stream: Any, size: int, chunk: int) -> None:
+    data = bytes(chunk)
+    while size > 0:
+        stream.write(data if size >= chunk else data[:size])
+        size -= chunk

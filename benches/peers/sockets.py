@@ -1,144 +1,174 @@
-"""Plain asyncio on loopback: what a program without an overlay would use, and the ceiling."""
+"""Plain asyncio: what a program without an overlay would use, and the floor of the latency."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
+import platform
+import socket
 import ssl
-import subprocess
-import sys
-from pathlib import Path
+import time
+from typing import TYPE_CHECKING, Any, cast
 
-from .base import Peer, bulk, timed
+from .base import Peer, timed
+from .streams import AsyncioStream, StreamPeer, answer
+from .tls import NO_OPENSSL, client_context, server_context
 
-__all__ = ["AsyncioTcp", "AsyncioTls", "AsyncioUdp"]
+if TYPE_CHECKING:
+    from .streams import ByteStream
 
-_SERVER = Path(__file__).parent.parent / "servers.py"
-
-
-class _Socket(Peer):
-    kind: str
-
-    _process: asyncio.subprocess.Process | None = None
-
-    async def serve(self, *arguments: str) -> int:
-        """Start the echoing process; its port."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, str(_SERVER), self.kind, *arguments, stdout=asyncio.subprocess.PIPE
-        )
-        assert self._process.stdout is not None, "asked for"
-        return int(await self._process.stdout.readline())
-
-    async def stop(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-                self._process.kill()
-            await self._process.wait()
+__all__ = ["AsyncioTcp", "AsyncioTls", "AsyncioUdp", "choose_congestion"]
 
 
-class AsyncioTcp(_Socket):
-    """`asyncio.open_connection`."""
+def choose_congestion(endpoint: socket.socket, name: str) -> None:
+    """Set the kernel's congestion control; accepted sockets inherit a listener's."""
+    if name:
+        endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+
+
+class AsyncioTcp(StreamPeer):
+    """`asyncio.open_connection`; a new stream is a new connection."""
 
     name = "asyncio TCP"
     encrypted = False
-    kind = "tcp"
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter | None = None
+    @classmethod
+    def version(cls) -> str:
+        return f"Python {platform.python_version()}"
 
-    async def start(self) -> None:
-        port = await self.serve()
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+    def server_tls(self) -> ssl.SSLContext | None:
+        return None
 
-    async def stop(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-        await super().stop()
+    def client_tls(self) -> ssl.SSLContext | None:
+        return None
 
-    async def read(self, n: int) -> bytes:
-        return await self.reader.read(n)
+    async def serve(self) -> dict[str, Any]:
+        tasks = set()
 
-    async def write(self, data: bytes) -> None:
-        assert self.writer is not None, "started"
-        self.writer.write(data)
-        await self.writer.drain()
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            stream = AsyncioStream(reader, writer)
+            await answer(stream)
+            await stream.close()
 
-    async def throughput(self, size: int) -> float:
-        return await bulk(self, size)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(serve(reader, writer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
-    async def round_trips(self, count: int, payload: bytes) -> list[float]:
-        async def once() -> None:
-            await self.write(payload)
-            await self.reader.readexactly(len(payload))
+        listening = socket.create_server((self.lab.host, 0), backlog=128)
+        choose_congestion(listening, self.lab.congestion)
+        server = await asyncio.start_server(accept, sock=listening, ssl=self.server_tls())
+        self.stack.callback(server.close)
+        return {"port": listening.getsockname()[1], "host": self.lab.host}
 
-        return await timed(count, once)
+    async def connect(self, where: dict[str, Any]) -> None:
+        self._tls = self.client_tls()
+        await self.warm(where)
+
+    async def open(self) -> ByteStream:
+        endpoint = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        endpoint.setblocking(False)
+        choose_congestion(endpoint, self.lab.congestion)
+        address = (self.where["host"], self.where["port"])
+        await asyncio.get_running_loop().sock_connect(endpoint, address)
+        reader, writer = await asyncio.open_connection(
+            sock=endpoint, ssl=self._tls, server_hostname="localhost" if self._tls else None
+        )
+        return AsyncioStream(reader, writer)
+
+    async def new_peers(self, count: int, payload: bytes) -> list[float]:
+        return await self.new_streams(count, payload)
 
 
 class AsyncioTls(AsyncioTcp):
-    """The same with TLS: what encryption costs a kernel stream in Python."""
+    """The same with TLS 1.3."""
 
     name = "asyncio TLS"
     encrypted = True
-    kind = "tls"
 
     @classmethod
     def missing(cls) -> str | None:
-        return None if shutil.which("openssl") else "openssl, for a certificate, is not installed"
+        return NO_OPENSSL
 
-    async def start(self) -> None:
-        certificate, key = self.lab.directory / "tls.crt", self.lab.directory / "tls.key"
-        await asyncio.to_thread(_make_certificate, certificate, key)
-        port = await self.serve(str(certificate), str(key))
-        trust = ssl.create_default_context(cafile=str(certificate))
-        self.reader, self.writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=trust, server_hostname="localhost"
-        )
+    @classmethod
+    def version(cls) -> str:
+        return f"{super().version()}, {ssl.OPENSSL_VERSION}"
+
+    def server_tls(self) -> ssl.SSLContext | None:
+        return server_context(self.lab.directory)
+
+    def client_tls(self) -> ssl.SSLContext | None:
+        return client_context(self.lab.directory)
 
 
-class AsyncioUdp(_Socket, asyncio.DatagramProtocol):
-    """Datagrams, with no reliability: the floor of the latency, and no throughput to speak of."""
+class _Echo(asyncio.DatagramProtocol):
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
+class _Waiting(asyncio.DatagramProtocol):
+    """Wakes one task for whatever arrives."""
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002
+        self.arrived += 1
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def beyond(self, count: int) -> None:
+        while self.arrived <= count:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+
+class AsyncioUdp(Peer):
+    """Datagrams without reliability: the floor of the latency, and no throughput to speak of."""
 
     name = "asyncio UDP"
     encrypted = False
-    kind = "udp"
 
-    _transport: asyncio.DatagramTransport | None = None
-    _waiting: asyncio.Future[bytes] | None = None
+    _transport: asyncio.DatagramTransport
+    _waiting: _Waiting
 
-    async def start(self) -> None:
-        port = await self.serve()
-        self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: self, remote_addr=("127.0.0.1", port)
+    @classmethod
+    def version(cls) -> str:
+        return AsyncioTcp.version()
+
+    async def serve(self) -> dict[str, Any]:
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            _Echo, local_addr=(self.lab.host, 0)
         )
+        self.stack.callback(transport.close)
+        host, port = transport.get_extra_info("sockname")
+        return {"host": host, "port": port}
 
-    async def stop(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-        await super().stop()
-
-    def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(data)
+    async def connect(self, where: dict[str, Any]) -> None:
+        self._transport, self._waiting = await asyncio.get_running_loop().create_datagram_endpoint(
+            _Waiting, remote_addr=(where["host"], where["port"])
+        )
+        self.stack.callback(self._transport.close)
 
     async def round_trips(self, count: int, payload: bytes) -> list[float]:
         async def once() -> None:
-            assert self._transport is not None, "started"
-            self._waiting = asyncio.get_running_loop().create_future()
+            before = self._waiting.arrived
             self._transport.sendto(payload)
-            await self._waiting
+            await self._waiting.beyond(before)
 
         return await timed(count, once)
 
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    async def in_flight(self, count: int, depth: int, payload: bytes) -> float:
+        first = self._waiting.arrived
+        start = time.perf_counter()
+        for number in range(count + depth):
+            if number >= depth:
+                await self._waiting.beyond(first + number - depth)
+            if number < count:
+                self._transport.sendto(payload)
+        return time.perf_counter() - start

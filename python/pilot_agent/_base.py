@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._attend import Attendance
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -23,6 +25,7 @@ class Base:
         self._scope = scope
         self._native = native
         self._dispatchers: list[Dispatcher[Any]] = []
+        self._attendance = Attendance(scope, native)
         self._closing: asyncio.Task[None] | None = None
         self._address, self._node_id, self._hostname, self._public_key = native.identity()
 

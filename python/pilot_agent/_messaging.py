@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
-from . import otel
+from . import _native, otel
 from ._base import DEFAULT_TIMEOUT, Base
 from ._bridge import Signal
 from ._dispatch import Dispatcher
@@ -19,7 +21,6 @@ from .payload import Payload, encode
 if TYPE_CHECKING:
     import os
 
-    from . import _native
     from ._bridge import Scope
     from .message import Peer
 
@@ -33,6 +34,7 @@ OnRequest = TypeVar("OnRequest", bound=RequestHandler)
 OnMessage = TypeVar("OnMessage", bound=MessageHandler)
 
 MAX_CONCURRENCY = 64
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Messaging(Base):
@@ -41,6 +43,11 @@ class Messaging(Base):
     def __init__(self, scope: Scope, native: _native.Node) -> None:
         super().__init__(scope, native)
         self._messages = Signal(scope)
+        self._create_future = scope.loop.create_future
+        self._flush_soon = partial(scope.loop.call_soon, native.send_gathered)
+        self._calls = _native.Calls(
+            native, scope.bridge.native, Reply, NO_HEADERS, self._flush_soon
+        )
         self._request_handler: RequestHandler | None = None
         self._message_handler: MessageHandler | None = None
 
@@ -68,12 +75,22 @@ class Messaging(Base):
             NodeClosed: The node is closed.
         """
         kind, data = encode(payload)
+        if not otel.is_enabled():
+            self._scope.check()
+            future: asyncio.Future[None] = self._create_future()
+            if number := self._calls.send(peer, kind, data, timeout, future):
+                try:
+                    return await future
+                except BaseException:
+                    self._calls.withdraw(number)
+                    raise
         with otel.outgoing("send", peer, len(data)) as headers:
             await self._scope.run(
                 lambda bridge, token: self._native.send(
                     bridge, token, peer, kind, data, headers, timeout
                 )
             )
+        return None
 
     async def send_file(
         self, peer: Peer, path: str | os.PathLike[str], *, timeout: float | None = 60.0
@@ -113,6 +130,17 @@ class Messaging(Base):
             PilotError: What `send` raises.
         """
         kind, data = encode(payload)
+        if not otel.is_enabled():
+            # The usual case, without a layer between this coroutine and the future: a program
+            # may have thousands of them under way.
+            self._scope.check()
+            future: asyncio.Future[Reply] = self._create_future()
+            if number := self._calls.request(peer, kind, data, timeout, future):
+                try:
+                    return await future
+                except BaseException:
+                    self._calls.withdraw(number)
+                    raise
         with otel.outgoing("request", peer, len(data)) as headers:
             sender, reply_kind, reply, reply_headers = await self._scope.run(
                 lambda bridge, token: self._native.request(
@@ -196,7 +224,7 @@ class Messaging(Base):
             self._native.set_serving(True)
             self._request_handler = handler
             self._dispatchers.append(
-                Dispatcher(self._scope, self._native.poll_request, self._answer, concurrency)
+                Dispatcher(self._scope, self._native.poll_requests, self._answer, concurrency)
             )
             return handler
 
@@ -234,7 +262,7 @@ class Messaging(Base):
             self._check_handler(self._message_handler, concurrency)
             self._message_handler = handler
             self._dispatchers.append(
-                Dispatcher(self._scope, self._native.poll_message, self._deliver, concurrency)
+                Dispatcher(self._scope, self._native.poll_messages, self._deliver, concurrency)
             )
             return handler
 
@@ -251,13 +279,17 @@ class Messaging(Base):
 
     async def _answer(self, parts: _native._Request) -> None:
         ticket, sender, hostname, kind, data, headers = parts
-        request = Request(sender, hostname, data, kind, dict(headers))
+        request = Request(sender, hostname, data, kind, dict(headers) if headers else NO_HEADERS)
         handler = self._request_handler
         assert handler is not None
         try:
-            with otel.handling("handle request", sender, request.headers):
+            if otel.is_enabled():
+                with otel.handling("handle request", sender, request.headers):
+                    reply_kind, reply = encode(await handler(request))
+            else:
                 reply_kind, reply = encode(await handler(request))
-            self._native.reply(ticket, reply_kind, reply, [])
+            if self._native.reply(ticket, reply_kind, reply):
+                self._flush_soon()
         except PilotError as error:
             if not self.is_closed:
                 self._refuse(ticket, request, error)

@@ -1,11 +1,12 @@
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
 __all__ = [
     "Alarm",
     "Bridge",
+    "Calls",
     "DatagramPort",
     "Lease",
     "Listener",
@@ -39,6 +40,7 @@ class _PeerInfo(TypedDict):
     path: _Path
     endpoint: str | None
     rtt: float | None
+    path_mtu: int | None
     streams: int
     bytes_sent: int
     bytes_received: int
@@ -93,6 +95,34 @@ class Alarm: ...
 class Op:
     def cancel(self) -> None: ...
     def cancel_and_join(self) -> None: ...
+
+@final
+class Calls:
+    def __new__(
+        cls,
+        node: Node,
+        bridge: Bridge,
+        reply: Callable[[str, bytes, _PayloadKind, Mapping[str, str]], object],
+        no_headers: Mapping[str, str],
+        flush_soon: Callable[[], object],
+    ) -> Calls: ...
+    def request(
+        self,
+        peer: str | int,
+        kind: str,
+        data: bytes | bytearray,
+        seconds: float | None,
+        future: Future[Any],
+    ) -> int: ...
+    def send(
+        self,
+        peer: str | int,
+        kind: str,
+        data: bytes | bytearray,
+        seconds: float | None,
+        future: Future[Any],
+    ) -> int: ...
+    def withdraw(self, number: int) -> None: ...
 
 @final
 class Lease:
@@ -159,9 +189,14 @@ class Node:
     def bind_datagrams(self, port: int) -> DatagramPort: ...
     def poll_message(self, alarm: Alarm) -> _Message | None: ...
     def set_serving(self, on: bool) -> None: ...
-    def poll_request(self, alarm: Alarm) -> _Request | None: ...
-    def reply(self, ticket: int, kind: str, data: bytes | bytearray, headers: _Headers) -> None: ...
+    def poll_messages(self, alarm: Alarm, limit: int) -> list[_Message]: ...
+    def poll_requests(self, alarm: Alarm, limit: int) -> list[_Request]: ...
+    def reply(self, ticket: int, kind: str, data: bytes | bytearray) -> bool: ...
     def reply_error(self, ticket: int, reason: str) -> None: ...
+    def descriptor(self) -> int: ...
+    def attend(self, bridge: Bridge) -> bool: ...
+    def send_gathered(self) -> None: ...
+    def poll_attend(self, alarm: Alarm) -> bool: ...
     def close(self) -> Future[None]: ...
 
 @final

@@ -157,6 +157,7 @@ class PeerInfo:
         path: Which way packets go.
         endpoint: The UDP address they go to.
         rtt: Smoothed round-trip time in seconds, once measured.
+        path_mtu: Bytes of UDP payload that the path carries, once something large went there.
         streams: Streams open with it.
         bytes_sent: Bytes of UDP payload sent to it.
         bytes_received: Bytes of UDP payload received from it.
@@ -169,6 +170,7 @@ class PeerInfo:
     path: Path_
     endpoint: str | None
     rtt: float | None
+    path_mtu: int | None
     streams: int
     bytes_sent: int
     bytes_received: int

@@ -301,8 +301,10 @@ class Node(Messaging, Connecting):
     async def _close(self) -> None:
         try:
             await asyncio.gather(*(dispatcher.stop() for dispatcher in self._dispatchers))
+            self._attendance.stop()
             await self._native.close()
         finally:
+            self._attendance.stop()
             self._scope.close()
 
 

@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod registry_client;
 pub mod udp;
+pub mod watch;

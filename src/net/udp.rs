@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
+
+use super::watch::{Interest, Watch};
 
 /// Buffers of one receive call. Each holds a run of datagrams from one sender.
 const BATCH: usize = 8;
@@ -21,7 +22,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// A bound socket.
 #[derive(Debug)]
 pub struct UdpIo {
-    socket: tokio::net::UdpSocket,
+    socket: std::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
     is_v6: bool,
@@ -47,7 +48,6 @@ impl UdpIo {
         // The kernel clamps silently to its limits; failing here would help nobody.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
-        let socket = tokio::net::UdpSocket::from_std(socket)?;
         let local = socket.local_addr()?;
         Ok(Self { socket, state, local, is_v6: local.is_ipv6() })
     }
@@ -79,17 +79,18 @@ impl UdpIo {
     /// now. Errors other than a full buffer lose the datagrams, as the network may.
     ///
     /// # Errors
-    /// `WouldBlock` when the socket's buffer is full: wait for [`writable`](Self::writable).
+    /// `WouldBlock` when the socket's buffer is full: [`watch`](Self::watch) for room.
     pub fn try_send(
         &self,
         destination: SocketAddr,
         contents: &[u8],
         segment_size: usize,
     ) -> io::Result<usize> {
-        if contents.len() <= segment_size || self.max_segments() > 1 {
+        let is_single = contents.len() <= segment_size;
+        if is_single || self.max_segments() > 1 {
             let sent = self.send(destination, contents, segment_size);
             // Some interfaces cannot segment, and say so only now.
-            if sent.is_ok() || self.max_segments() > 1 {
+            if is_single || sent.is_ok() || self.max_segments() > 1 {
                 return sent.map(|()| contents.len());
             }
         }
@@ -128,15 +129,13 @@ impl UdpIo {
             segment_size: (segment_size < contents.len()).then_some(segment_size),
             src_ip: None,
         };
-        self.socket.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
-        })
+        self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
     }
 
     /// Receives what is there into `batch`.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there: wait for [`readable`](Self::readable).
+    /// `WouldBlock` when nothing is there: [`watch`](Self::watch) for more.
     pub fn try_recv(&self, batch: &mut RecvBatch) -> io::Result<()> {
         batch.filled = 0;
         let mut rest: &mut [u8] = &mut batch.storage;
@@ -145,26 +144,24 @@ impl UdpIo {
             rest = tail;
             IoSliceMut::new(head)
         });
-        batch.filled = self.socket.try_io(Interest::READABLE, || {
-            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut batch.meta)
-        })?;
+        batch.filled =
+            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut batch.meta)?;
         Ok(())
     }
 
-    /// Waits until there is something to receive.
+    /// Has the runtime of the caller watch the socket for as long as the watch lives.
     ///
     /// # Errors
-    /// The socket is broken.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+    /// The machine has no descriptor left.
+    pub fn watch(&self, interest: Interest) -> io::Result<Watch> {
+        Watch::new(&self.socket, interest)
     }
 
-    /// Waits until there is room to send.
-    ///
-    /// # Errors
-    /// The socket is broken.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
+    /// The descriptor, for an event loop that is not ours to wait on.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn descriptor(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
     }
 
     fn native(&self, addr: SocketAddr) -> SocketAddr {
@@ -218,15 +215,22 @@ impl RecvBatch {
     }
 }
 
+impl std::fmt::Debug for RecvBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecvBatch").field("filled", &self.filled).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     async fn receive(io: &UdpIo, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
         let (mut batch, mut got) = (RecvBatch::default(), Vec::new());
+        let watch = io.watch(Interest::Readable).unwrap();
         while got.len() < count {
-            io.readable().await.unwrap();
-            if io.try_recv(&mut batch).is_ok() {
+            watch.ready().await.unwrap();
+            if watch.attempt(|| io.try_recv(&mut batch)).is_ok() {
                 batch.for_each(|from, data| got.push((from, data.to_vec())));
             }
         }
@@ -238,10 +242,8 @@ mod tests {
         let dual = UdpIo::bind("[::]:0".parse().unwrap()).unwrap();
         let v4 = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let dual_addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), dual.local_addr().port());
-        v4.writable().await.unwrap();
         v4.try_send(dual_addr, b"hello", 5).unwrap();
         assert_eq!(receive(&dual, 1).await, [(v4.local_addr(), b"hello".to_vec())]);
-        dual.writable().await.unwrap();
         dual.try_send(v4.local_addr(), b"back", 4).unwrap();
         assert_eq!(receive(&v4, 1).await, [(dual_addr, b"back".to_vec())]);
     }
@@ -251,18 +253,16 @@ mod tests {
         let a = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let b = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let content: Vec<u8> = (0..=255).cycle().take(2_500).collect();
-        a.writable().await.unwrap();
         a.try_send(b.local_addr(), &content, 1_000).unwrap();
         let sizes: Vec<usize> = receive(&b, 3).await.iter().map(|(_, d)| d.len()).collect();
         assert_eq!(sizes, [1_000, 1_000, 500]);
     }
 
     #[tokio::test]
-    async fn without_segmentation_each_datagram_goes_by_itself_until_the_socket_is_full() {
+    async fn without_segmentation_each_datagram_goes_by_itself() {
         let a = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let b = UdpIo::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let content: Vec<u8> = (0..=255).cycle().take(2_500).collect();
-        a.writable().await.unwrap();
         assert_eq!(a.send_each(b.local_addr(), &content, 1_000).unwrap(), 2_500);
         let got: Vec<Vec<u8>> = receive(&b, 3).await.into_iter().map(|(_, data)| data).collect();
         assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);

@@ -5,18 +5,20 @@
 //! a hop to the driver; and nothing is ever woken, and no user code run, under the lock.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::io;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::attend::{Attendance, Leave};
 use super::fair_lock::FairLock;
 use super::types::{Datagram, Message};
 use crate::net::clock;
-use crate::net::udp::{UdpIo, is_too_large};
+use crate::net::udp::{RecvBatch, UdpIo, is_too_large};
 use crate::proto::endpoint::{Endpoint, EndpointEvent, StreamId, Transmit};
 use crate::proto::messenger::{Messenger, Outcome};
 use crate::proto::path::Via;
@@ -111,18 +113,49 @@ fn cost(message: &Message) -> usize {
     message.payload.data.len() + headers.sum::<usize>() + 512
 }
 
+/// Takes what has become of things sent, for someone who is no task of the runtime.
+pub trait Sink: Send + Sync {
+    /// `None`: the node was closed. Called without any lock, on any thread.
+    fn settle(self: Arc<Self>, number: u64, outcome: Option<Outcome>);
+}
+
+/// Who waits for what has become of something sent.
+pub(super) enum Waiter {
+    Task(oneshot::Sender<Outcome>),
+    Sink(Arc<dyn Sink>),
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Task(_) => "Task",
+            Self::Sink(_) => "Sink",
+        })
+    }
+}
+
+impl Waiter {
+    fn tell(self, number: u64, outcome: Option<Outcome>) {
+        match (self, outcome) {
+            // Nobody may be waiting any more.
+            (Self::Task(sender), Some(outcome)) => drop(sender.send(outcome)),
+            (Self::Task(sender), None) => drop(sender),
+            (Self::Sink(sink), outcome) => sink.settle(number, outcome),
+        }
+    }
+}
+
 /// What must happen after the lock is released.
 #[derive(Debug, Default)]
 struct Effects {
     wake: Vec<Waker>,
-    outcomes: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    outcomes: Vec<(Waiter, u64, Option<Outcome>)>,
 }
 
 impl Effects {
     fn carry_out(self) {
-        for (waiter, outcome) in self.outcomes {
-            // Nobody may be waiting any more.
-            let _ = waiter.send(outcome);
+        for (waiter, number, outcome) in self.outcomes {
+            waiter.tell(number, outcome);
         }
         for waker in self.wake {
             waker.wake();
@@ -143,7 +176,9 @@ pub(super) struct Core {
     pub(super) pings: HashMap<u64, oneshot::Sender<(Duration, Via)>>,
     pub(super) inbox: Inbox,
     /// Who waits for what was sent, by the number of its ticket.
-    pub(super) outcomes: HashMap<u64, oneshot::Sender<Outcome>>,
+    pub(super) outcomes: HashMap<u64, Waiter>,
+    /// The event loop that receives and sends in batches, if there is one.
+    pub(super) attendance: Attendance,
     /// Keys that somebody presented for a node they do not belong to.
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     pub(super) observed: Option<std::net::SocketAddr>,
@@ -173,6 +208,7 @@ impl Core {
             pings: HashMap::new(),
             inbox: Inbox::default(),
             outcomes: HashMap::new(),
+            attendance: Attendance::default(),
             impostors: HashMap::new(),
             observed: None,
             is_closed: false,
@@ -222,6 +258,11 @@ impl Core {
                 _ => {}
             }
         }
+        self.conclude(now, effects);
+    }
+
+    /// Events, and who waits for acknowledgements.
+    fn conclude(&mut self, now: Instant, effects: &mut Effects) {
         self.dispatch(now, effects);
         let endpoint = &self.endpoint;
         let streams = &mut self.streams;
@@ -240,7 +281,7 @@ impl Core {
         }
         while let Some((number, outcome)) = self.messenger.poll_outcome() {
             if let Some(waiter) = self.outcomes.remove(&number) {
-                effects.outcomes.push((waiter, outcome));
+                effects.outcomes.push((waiter, number, Some(outcome)));
             }
         }
         if self.messenger.has_message() || !self.inbox.foreign.is_empty() {
@@ -329,7 +370,9 @@ impl Core {
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
         self.pings.clear();
-        self.outcomes.clear();
+        effects
+            .outcomes
+            .extend(self.outcomes.drain().map(|(number, waiter)| (waiter, number, None)));
         self.messenger.close();
     }
 }
@@ -339,22 +382,65 @@ impl Core {
 pub(super) struct Shared {
     core: FairLock<Core>,
     pub(super) udp: UdpIo,
+    /// Held while what was received is handed in, so that no thread overtakes another.
+    batch: Mutex<RecvBatch>,
     /// Rings the driver.
     bell: Notify,
 }
 
+/// How long the driver may sleep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sleep {
+    pub(super) deadline: Option<Instant>,
+    /// The socket has no room.
+    pub(super) is_blocked: bool,
+    /// Somebody else receives until the deadline at least.
+    pub(super) is_attended: bool,
+}
+
 impl Shared {
     pub(super) fn new(core: Core, udp: UdpIo) -> Self {
-        Self { core: FairLock::new(core), udp, bell: Notify::new() }
+        Self { core: FairLock::new(core), udp, batch: Mutex::default(), bell: Notify::new() }
     }
 
     /// Does something to the core, and everything that follows from it.
     pub(super) fn act<T>(&self, verb: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        self.act_and(|_, _| false, verb)
+    }
+
+    /// As [`act`](Self::act), but while the attending loop gathers, what is to be sent waits.
+    pub(super) fn act_gathering<T>(&self, verb: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        self.act_and(|core, now| core.attendance.is_gathering(now), verb)
+    }
+
+    /// As [`act_gathering`](Self::act_gathering), for what the loop wants sent; `true` if it must
+    /// call [`Node::send_gathered`](super::Node::send_gathered) soon.
+    pub(super) fn act_for_loop<T>(&self, verb: impl FnOnce(&mut Core, Instant) -> T) -> (T, bool) {
+        let mut leave = Leave::Now;
+        let result = self.act_and(
+            |core, now| {
+                leave = core.attendance.verb(now);
+                leave != Leave::Now
+            },
+            verb,
+        );
+        (result, leave == Leave::First)
+    }
+
+    fn act_and<T>(
+        &self,
+        gathers: impl FnOnce(&mut Core, Instant) -> bool,
+        verb: impl FnOnce(&mut Core, Instant) -> T,
+    ) -> T {
         let mut effects = Effects::default();
         let mut core = self.lock();
         let now = clock::now();
         let result = verb(&mut core, now);
-        core.turn(now, self, &mut effects);
+        if gathers(&mut core, now) {
+            core.conclude(now, &mut effects);
+        } else {
+            core.turn(now, self, &mut effects);
+        }
         let deadline = core.next_deadline();
         let ring = core.blocked.is_some()
             || core.has_more
@@ -366,9 +452,13 @@ impl Shared {
         drop(core);
         effects.carry_out();
         if ring {
-            self.bell.notify_one();
+            self.ring();
         }
         result
+    }
+
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
     }
 
     /// Looks at the core without changing what the protocol does next.
@@ -382,12 +472,29 @@ impl Shared {
         effects.carry_out();
     }
 
-    /// For the driver: until when to sleep, and whether to wait for room in the socket.
-    pub(super) fn sleep_until(&self) -> (Option<Instant>, bool) {
+    /// Receives once, and does what follows.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing.
+    pub(super) fn receive(&self) -> io::Result<()> {
+        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        self.udp.try_recv(&mut batch)?;
+        self.act(|core, now| core.take_in(now, &mut batch));
+        Ok(())
+    }
+
+    /// Where datagrams are received into, unless another thread is at it.
+    pub(super) fn try_batch(&self) -> Option<MutexGuard<'_, RecvBatch>> {
+        self.batch.try_lock().ok()
+    }
+
+    /// For the driver: until when to sleep, and what else to wait for.
+    pub(super) fn sleep_until(&self) -> Sleep {
         let mut core = self.lock();
-        let deadline = core.next_deadline();
+        let attended = core.attendance.until(clock::now());
+        let deadline = [core.next_deadline(), attended].into_iter().flatten().min();
         core.driver_wakes = deadline;
-        (deadline, core.blocked.is_some())
+        Sleep { deadline, is_blocked: core.blocked.is_some(), is_attended: attended.is_some() }
     }
 
     pub(super) async fn rung(&self) {
@@ -401,11 +508,28 @@ impl Shared {
 
 impl Core {
     fn next_deadline(&mut self) -> Option<Instant> {
-        [self.endpoint.poll_timeout(), self.messenger.poll_timeout()].into_iter().flatten().min()
+        [self.endpoint.poll_timeout(), self.messenger.poll_timeout(), self.attendance.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Hands in what was received.
+    pub(super) fn take_in(&mut self, now: Instant, batch: &mut RecvBatch) {
+        let mut bytes = 0;
+        batch.for_each(|from, datagram| {
+            bytes += datagram.len();
+            self.endpoint.handle_datagram(now, from, datagram);
+        });
+        self.attendance.received(now, bytes);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
         self.messenger.handle_timeout(now, &mut self.endpoint);
+        if let Some(waker) = self.attendance.on_time(now) {
+            self.inbox.room.push(waker);
+            self.inbox.has_room = true;
+        }
     }
 }

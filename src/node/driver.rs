@@ -1,34 +1,44 @@
-//! The task that owns the socket's receiving side and the node's timers.
+//! The task that owns the node's timers, and receives unless an event loop does
+//! ([`attend`](super::attend)).
 
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::Shared;
-use crate::net::udp::RecvBatch;
+use crate::net::udp::UdpIo;
+use crate::net::watch::{Interest, Watch};
 
 /// Receive calls before other tasks of the runtime get their turn.
 const RECEIVES_PER_TURN: usize = 16;
+/// Pause before the machine is asked again for a descriptor that it did not have.
+const WATCH_RETRY: Duration = Duration::from_millis(10);
 
 /// Runs until it is aborted: one input at a time, everything that follows from it, then sleep.
 pub(super) async fn drive(shared: Arc<Shared>) {
-    let mut batch = RecvBatch::default();
+    let mut arrivals: Option<Watch> = None;
     loop {
-        let (deadline, is_blocked) = shared.sleep_until();
+        let sleep = shared.sleep_until();
+        if sleep.is_attended {
+            arrivals = None;
+        } else if arrivals.is_none() {
+            arrivals = shared.udp.watch(Interest::Readable).ok();
+        }
         let timer = async {
-            match deadline {
+            match sleep.deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => pending().await,
             }
         };
         tokio::select! {
             biased;
-            readable = shared.udp.readable() => {
-                if readable.is_ok() {
-                    receive(&shared, &mut batch);
+            () = arrived(arrivals.as_ref(), sleep.is_attended) => {
+                if let Some(watch) = &arrivals {
+                    receive(&shared, watch);
                 }
             }
-            _ = shared.udp.writable(), if is_blocked => shared.act(|_, _| ()),
+            () = room(&shared.udp), if sleep.is_blocked => shared.act(|_, _| ()),
             () = timer => shared.act(|core, now| core.handle_timeout(now)),
             // A turn that was cut short goes on, or there is an earlier deadline.
             () = shared.rung() => shared.act(|_, _| ()),
@@ -37,14 +47,32 @@ pub(super) async fn drive(shared: Arc<Shared>) {
     }
 }
 
-fn receive(shared: &Shared, batch: &mut RecvBatch) {
+async fn arrived(watch: Option<&Watch>, is_attended: bool) {
+    match watch {
+        Some(watch) => {
+            if watch.ready().await.is_err() {
+                pending::<()>().await;
+            }
+        }
+        None if is_attended => pending().await,
+        None => tokio::time::sleep(WATCH_RETRY).await,
+    }
+}
+
+async fn room(udp: &UdpIo) {
+    let ready = match udp.watch(Interest::Writable) {
+        Ok(watch) => watch.ready().await,
+        Err(error) => Err(error),
+    };
+    if ready.is_err() {
+        tokio::time::sleep(WATCH_RETRY).await;
+    }
+}
+
+fn receive(shared: &Shared, watch: &Watch) {
     for _ in 0..RECEIVES_PER_TURN {
-        match shared.udp.try_recv(batch) {
-            Ok(()) => shared.act(|core, now| {
-                batch.for_each(|from, datagram| {
-                    core.endpoint.handle_datagram(now, from, datagram);
-                });
-            }),
+        match watch.attempt(|| shared.receive()) {
+            Ok(()) => {}
             // Errors such as "port unreachable" belong to some datagram sent earlier; the socket
             // goes on.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

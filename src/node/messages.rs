@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::core::Shared;
+use super::calls::Begun;
+use super::core::{Shared, Waiter};
 use super::error::NodeError;
 use super::resolver::Resolver;
 use super::services::data;
@@ -26,10 +27,17 @@ pub(super) struct Messages {
     pub(super) resolver: Arc<Resolver>,
 }
 
+/// What comes after an outcome.
+pub(super) enum Verdict {
+    /// `None`: the peer does not speak our message protocol.
+    Done(Result<Option<(Addr, Payload)>, NodeError>),
+    Again(NodeError),
+}
+
 /// Withdraws what was sent if nobody waits for it any more.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    number: Option<u64>,
+pub(super) struct Waiting<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) number: Option<u64>,
 }
 
 impl Drop for Waiting<'_> {
@@ -51,9 +59,19 @@ impl Messages {
         payload: Payload,
         after: Duration,
     ) -> Result<(), NodeError> {
-        let deadline = Instant::now() + after;
+        let begun = Begun::nothing(false, after);
+        self.send_on(peer, payload, begun).await
+    }
+
+    pub(super) async fn send_on(
+        &self,
+        peer: &PeerRef,
+        payload: Payload,
+        begun: Begun,
+    ) -> Result<(), NodeError> {
         let foreign = payload.clone();
-        let sent = match self.exchange(peer, payload, "send", false, after, deadline).await {
+        let (after, deadline) = (begun.after, begun.deadline);
+        let sent = match self.exchange(peer, payload, begun).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => {
                 let sending = data::send(&self.shared, &self.resolver, peer, &foreign);
@@ -71,8 +89,16 @@ impl Messages {
         payload: Payload,
         after: Duration,
     ) -> Result<(Addr, Payload), NodeError> {
-        let deadline = Instant::now() + after;
-        let replied = self.exchange(peer, payload, "request", true, after, deadline).await;
+        self.request_on(peer, payload, Begun::nothing(true, after)).await
+    }
+
+    pub(super) async fn request_on(
+        &self,
+        peer: &PeerRef,
+        payload: Payload,
+        begun: Begun,
+    ) -> Result<(Addr, Payload), NodeError> {
+        let replied = self.exchange(peer, payload, begun).await;
         replied.map_err(|error| self.resolver.blame_privacy(peer, error))?.ok_or_else(|| {
             NodeError::Unsupported(format!(
                 "{peer} is a Go node, which has no request handlers; use send, or open_stream to \
@@ -86,14 +112,16 @@ impl Messages {
         &self,
         peer: &PeerRef,
         payload: Payload,
-        what: &'static str,
-        is_request: bool,
-        after: Duration,
-        deadline: Instant,
+        mut begun: Begun,
     ) -> Result<Option<(Addr, Payload)>, NodeError> {
         let content = to_content(payload)?;
-        let mut id = None;
+        let Begun { is_request, after, deadline, .. } = begun;
+        let what = begun.what();
         let mut last_error = None;
+        if let Some(error) = begun.failed.take() {
+            last_error = Some(error);
+            self.pause(peer, &begun).await?;
+        }
         loop {
             let resolving = self.resolver.resolve(peer);
             let target = match within(peer, what, after, deadline, resolving).await {
@@ -105,6 +133,7 @@ impl Messages {
             if !target.is_native {
                 return Ok(None);
             }
+            begun.addr = target.addr;
             let (ticket, outcome) = self.shared.act(|core, now| {
                 if core.is_closed {
                     return Err(NodeError::Closed);
@@ -112,46 +141,62 @@ impl Messages {
                 let (messenger, endpoint) = (&mut core.messenger, &mut core.endpoint);
                 let content = content.clone();
                 let ticket = if is_request {
-                    messenger.request(now, endpoint, target.addr, content, id)
+                    messenger.request(now, endpoint, target.addr, content, begun.id)
                 } else {
-                    messenger.send(now, endpoint, target.addr, content, id)
+                    messenger.send(now, endpoint, target.addr, content, begun.id)
                 };
                 let (sender, receiver) = oneshot::channel();
-                core.outcomes.insert(ticket.number, sender);
+                core.outcomes.insert(ticket.number, Waiter::Task(sender));
                 Ok((ticket, receiver))
             })?;
+            begun.id = Some(ticket.id);
             let mut waiting = Waiting { shared: &self.shared, number: Some(ticket.number) };
             let Ok(outcome) = timeout_at(deadline, outcome).await else {
                 drop(waiting);
                 return Err(self.timed_out(peer, target.addr, what, after));
             };
             waiting.number = None;
-            match outcome {
-                Ok(Outcome::Delivered) => return Ok(Some((target.addr, Payload::default()))),
-                Ok(Outcome::Replied(content)) => {
-                    return Ok(Some((target.addr, from_content(content))));
+            match self.judge(peer, &begun, outcome.ok()) {
+                Verdict::Done(result) => return result,
+                Verdict::Again(error) => {
+                    last_error = Some(error);
+                    self.pause(peer, &begun).await?;
                 }
-                Ok(Outcome::Rejected { code, text }) => return Err(rejected(peer, code, text)),
-                Ok(Outcome::NotSpoken) => {
-                    self.resolver.set_foreign(target.addr.node);
-                    return Ok(None);
-                }
-                Ok(Outcome::Unreachable(error)) => {
-                    // It may have moved: ask the registry again, and send the same again.
-                    id = Some(ticket.id);
-                    self.resolver.expire(target.addr.node);
-                    last_error = Some(NodeError::PeerUnreachable {
-                        peer: peer.to_string(),
-                        reason: error.to_string(),
-                    });
-                    tokio::time::sleep_until(deadline.min(Instant::now() + RETRY_PAUSE)).await;
-                    if Instant::now() >= deadline {
-                        return Err(self.timed_out(peer, target.addr, what, after));
-                    }
-                }
-                Err(_) => return Err(NodeError::Closed),
             }
         }
+    }
+
+    /// What an outcome means for the caller.
+    pub(super) fn judge(&self, peer: &PeerRef, begun: &Begun, outcome: Option<Outcome>) -> Verdict {
+        let addr = begun.addr;
+        Verdict::Done(match outcome {
+            Some(Outcome::Delivered) => Ok(Some((addr, Payload::default()))),
+            Some(Outcome::Replied(content)) => Ok(Some((addr, from_content(content)))),
+            Some(Outcome::Rejected { code, text }) => Err(rejected(peer, code, text)),
+            Some(Outcome::NotSpoken) => {
+                self.resolver.set_foreign(addr.node);
+                Ok(None)
+            }
+            Some(Outcome::Unreachable(error)) => {
+                // It may have moved: ask the registry again, and send the same again.
+                self.resolver.expire(addr.node);
+                return Verdict::Again(NodeError::PeerUnreachable {
+                    peer: peer.to_string(),
+                    reason: error.to_string(),
+                });
+            }
+            Some(Outcome::TimedOut) => Err(self.timed_out(peer, addr, begun.what(), begun.after)),
+            None => Err(NodeError::Closed),
+        })
+    }
+
+    /// Before an unreachable peer is tried again.
+    async fn pause(&self, peer: &PeerRef, begun: &Begun) -> Result<(), NodeError> {
+        tokio::time::sleep_until(begun.deadline.min(Instant::now() + RETRY_PAUSE)).await;
+        if Instant::now() < begun.deadline {
+            return Ok(());
+        }
+        Err(self.timed_out(peer, begun.addr, begun.what(), begun.after))
     }
 
     /// Says why nothing came, as far as it is known.

@@ -5,12 +5,15 @@
 //! | [`config`](NodeConfig), [`types`](PeerRef), [`error`](NodeError) | values of the API |
 //! | `core`, `driver` | the endpoint behind its lock; the task that receives and keeps time |
 //! | `stream` | handles of streams and listeners |
-//! | `messages` | send and request |
+//! | `messages`, `calls` | send and request: as futures, and for event loops |
+//! | `attend` | an event loop that receives, and sends in batches |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `trust` | who may reach this node while it is private |
 
+mod attend;
+mod calls;
 mod config;
 mod core;
 mod datagrams;
@@ -39,6 +42,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use calls::{Begun, Progress, Sink};
 pub use config::NodeConfig;
 pub use datagrams::DatagramPort;
 pub use error::NodeError;
@@ -176,24 +180,13 @@ impl Node {
     /// # Errors
     /// [`NodeError::Closed`].
     pub fn try_message(&self) -> Result<Option<Message>, NodeError> {
-        let taken = self.inner.shared.act(|core, now| {
-            if core.is_closed {
-                return Err(NodeError::Closed);
-            }
-            if let Some(foreign) = core.inbox.take_foreign() {
-                return Ok(Some(Err(foreign)));
-            }
-            Ok(core.messenger.take_message(now, &mut core.endpoint).map(Ok))
-        })?;
-        Ok(taken.map(|taken| match taken {
-            Ok(message) => self.inner.messages.message(message),
-            Err(foreign) => foreign,
-        }))
+        Ok(self.try_messages(1)?.pop())
     }
 
     /// As [`try_message`](Self::try_message), waiting.
     pub fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Message, NodeError>> {
-        self.poll_inbox(cx, Self::try_message, |inbox| &mut inbox.message)
+        self.poll_messages(cx, 1)
+            .map(|taken| taken.and_then(|mut taken| taken.pop().ok_or(NodeError::Closed)))
     }
 
     /// The next request, if one waits and [`set_serving`](Self::set_serving) is on.
@@ -201,40 +194,13 @@ impl Node {
     /// # Errors
     /// [`NodeError::Closed`].
     pub fn try_request(&self) -> Result<Option<Request>, NodeError> {
-        let taken = self.inner.shared.act(|core, now| {
-            if core.is_closed {
-                return Err(NodeError::Closed);
-            }
-            Ok(core.messenger.take_request(now, &mut core.endpoint))
-        })?;
-        Ok(taken.map(|request| self.inner.messages.incoming_request(request)))
+        Ok(self.try_requests(1)?.pop())
     }
 
     /// As [`try_request`](Self::try_request), waiting.
     pub fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Result<Request, NodeError>> {
-        self.poll_inbox(cx, Self::try_request, |inbox| &mut inbox.request)
-    }
-
-    fn poll_inbox<T>(
-        &self,
-        cx: &mut Context<'_>,
-        take: impl Fn(&Self) -> Result<Option<T>, NodeError>,
-        waiters: impl FnOnce(&mut self::core::Inbox) -> &mut Vec<std::task::Waker>,
-    ) -> Poll<Result<T, NodeError>> {
-        if let Some(result) = take(self).transpose() {
-            return Poll::Ready(result);
-        }
-        self.inner.shared.look(|core| {
-            let waiters = waiters(&mut core.inbox);
-            if !waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiters.push(cx.waker().clone());
-            }
-        });
-        // Something may have come between the look and the wait.
-        match take(self).transpose() {
-            Some(result) => Poll::Ready(result),
-            None => Poll::Pending,
-        }
+        self.poll_requests(cx, 1)
+            .map(|taken| taken.and_then(|mut taken| taken.pop().ok_or(NodeError::Closed)))
     }
 
     /// Says whether somebody takes requests here. Without it they are refused.
@@ -247,18 +213,11 @@ impl Node {
     /// # Errors
     /// The reply is too large, or the node is closed.
     pub fn reply(&self, ticket: u64, result: Result<Payload, String>) -> Result<(), NodeError> {
-        let result = match result.map(messages::to_content) {
-            Ok(Ok(content)) => Ok(content),
-            Ok(Err(error)) => return Err(error),
-            Err(text) => Err(text),
-        };
-        self.inner.shared.act(|core, now| {
-            if core.is_closed {
-                return Err(NodeError::Closed);
-            }
-            core.messenger.reply(now, &mut core.endpoint, ticket, result);
-            Ok(())
-        })
+        let gathers = self.reply_gathering(ticket, result)?;
+        if gathers {
+            self.send_gathered();
+        }
+        Ok(())
     }
 
     /// Opens a stream to a port of a peer; returns when the peer has accepted it.

@@ -164,7 +164,8 @@ impl Resolver {
         true
     }
 
-    fn cached(&self, peer: &PeerRef) -> Option<Target> {
+    /// What is known of a peer without asking.
+    pub(super) fn cached(&self, peer: &PeerRef) -> Option<Target> {
         let cache = self.cache();
         let node = match peer {
             PeerRef::Node(node) => *node,

@@ -54,8 +54,8 @@ const FIRST_RAISE_AFTER: Duration = Duration::from_secs(60);
 const RETRY_BASE: Duration = Duration::from_secs(5);
 /// How long to wait for an answer while the round-trip time is unknown.
 const UNKNOWN_TIMEOUT: Duration = Duration::from_millis(500);
-/// Bounds on that wait once it is known.
-const LEAST_TIMEOUT: Duration = Duration::from_millis(50);
+/// Bounds on that wait once it is known: not long, as a late answer still counts.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(20);
 const MOST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Probes whose late answers still count.
 const REMEMBERED: usize = 12;
@@ -361,7 +361,7 @@ impl PathMtu {
             *pending = Some(probe);
         }
         let timeout = self.rtt.map_or(UNKNOWN_TIMEOUT, |rtt| {
-            (rtt * 2 + LEAST_TIMEOUT / 2).clamp(LEAST_TIMEOUT, MOST_TIMEOUT)
+            (rtt * 3 / 2 + LEAST_TIMEOUT / 2).clamp(LEAST_TIMEOUT, MOST_TIMEOUT)
         });
         Attempt { size, lost: 0, silent: 0, sent: now, deadline: now + timeout }
     }

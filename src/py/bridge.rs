@@ -3,23 +3,27 @@
 //! An I/O task pushes `(token, result)` and, if the queue was empty, rings: one byte into a
 //! socket pair that the loop watches. It never needs the interpreter's lock. One callback on the
 //! loop's thread then drains everything. Rings are coalesced: under load a batch of completions
-//! costs one wake-up.
+//! costs one wake-up. And while the loop's own thread receives for a node, nothing rings: it
+//! drains right after.
 
 use std::io::{self, Read, Write};
+use std::mem;
 #[cfg(unix)]
 use std::os::fd::AsRawFd;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::prelude::*;
 
+use super::calls;
 use super::errors;
 use super::fork::Held;
 use super::op::Polled;
 use super::runtime::guarded;
+use crate::proto::messenger::Outcome;
 
 /// Makes the Python value of a completion, attached to the interpreter.
 pub(crate) type Deliver = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -32,6 +36,8 @@ pub(crate) enum Item {
     Done(Deliver),
     /// Its future can go on, on the loop's thread.
     Poll(Arc<Polled>),
+    /// A call with this number has an outcome, `None` if the node was closed.
+    Call(Arc<calls::Inner>, Option<Outcome>),
 }
 
 /// What `drain` gives to Python: token, value, error.
@@ -39,8 +45,17 @@ type Drained = (u64, Option<Py<PyAny>>, Option<Py<PyAny>>);
 
 /// Completions on their way to one event loop.
 pub(crate) struct Queue {
-    items: Mutex<Vec<(u64, Item)>>,
+    waiting: Mutex<Waiting>,
     bell: Bell,
+}
+
+#[derive(Default)]
+struct Waiting {
+    items: Vec<(u64, Item)>,
+    /// The loop's thread is about to drain: no need to ring.
+    is_awake: bool,
+    /// Since the last drain the bell was rung.
+    is_rung: bool,
 }
 
 enum Bell {
@@ -54,32 +69,48 @@ enum Bell {
 impl Queue {
     /// Adds what happened to a token.
     pub(crate) fn push(&self, token: u64, item: Item) {
-        let was_empty = {
-            let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-            items.push((token, item));
-            items.len() == 1
-        };
-        if was_empty {
-            self.bell.ring();
+        let mut waiting = self.waiting();
+        waiting.items.push((token, item));
+        if waiting.is_awake || mem::replace(&mut waiting.is_rung, true) {
+            return;
         }
-    }
-}
-
-impl Bell {
-    fn ring(&self) {
-        match self {
-            // A full socket means that the loop has been rung often enough.
+        match &self.bell {
+            // Under the lock, so that whoever sees `is_rung` finds the byte, too. A full socket
+            // means that the loop has been rung often enough.
             #[cfg(unix)]
-            Self::Socket { ring, .. } => {
+            Bell::Socket { ring, .. } => {
                 let _ = (&*ring).write(&[1]);
             }
-            Self::Callback(callback) => {
+            Bell::Callback(callback) => {
+                // It waits for the interpreter, whose holder may wait for the lock.
+                drop(waiting);
                 // Fails only when the loop is closed, and then nobody waits.
                 Python::try_attach(|py| callback.call0(py).map(drop));
             }
         }
     }
 
+    /// The loop's thread says that it will drain.
+    pub(crate) fn stay_awake(&self) {
+        self.waiting().is_awake = true;
+    }
+
+    /// Everything; what comes from now on rings.
+    fn take(&self) -> Vec<(u64, Item)> {
+        let mut waiting = self.waiting();
+        waiting.is_awake = false;
+        if mem::take(&mut waiting.is_rung) {
+            self.bell.quiet();
+        }
+        mem::take(&mut waiting.items)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell {
     fn quiet(&self) {
         #[cfg(unix)]
         if let Self::Socket { heard, .. } = self {
@@ -126,7 +157,7 @@ impl Bridge {
                 Some(callback) => Bell::Callback(callback),
                 None => socket_bell().map_err(|error| errors::local(&error))?,
             };
-            let queue = Queue { items: Mutex::default(), bell };
+            let queue = Queue { waiting: Mutex::default(), bell };
             Ok(Self { queue: Held::new(Arc::new(queue)) })
         })
     }
@@ -157,11 +188,11 @@ impl Bridge {
     fn drain(&self, py: Python<'_>) -> PyResult<Vec<Drained>> {
         guarded(|| {
             let Ok(queue) = self.queue.get() else { return Ok(Vec::new()) };
-            // First silence the bell, then look: what comes in between rings again.
-            queue.bell.quiet();
-            let items =
-                std::mem::take(&mut *queue.items.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok(items.into_iter().filter_map(|(token, item)| settle(py, token, item)).collect())
+            Ok(queue
+                .take()
+                .into_iter()
+                .filter_map(|(token, item)| settle(py, token, item))
+                .collect())
         })
     }
 }
@@ -172,6 +203,10 @@ fn settle(py: Python<'_>, token: u64, item: Item) -> Option<Drained> {
         Item::Wake => return Some((token, None, None)),
         Item::Done(deliver) => deliver,
         Item::Poll(polled) => polled.go_on()?,
+        Item::Call(calls, outcome) => {
+            let concluded = guarded(|| calls.conclude(py, token, outcome));
+            return concluded.err().map(|error| (0, None, Some(error.into_value(py).into_any())));
+        }
     };
     Some(match guarded(|| deliver(py)) {
         Ok(value) => (token, Some(value), None),

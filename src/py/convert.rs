@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString};
@@ -99,12 +100,14 @@ pub(crate) fn payload(kind: &str, data: Data, headers: Vec<(String, String)>) ->
     Ok(Payload { kind, data: data.0, headers })
 }
 
-const fn kind_name(kind: PayloadKind) -> &'static str {
-    match kind {
-        PayloadKind::Bytes => "bytes",
-        PayloadKind::Text => "text",
-        PayloadKind::Json => "json",
-    }
+/// The name of a kind, made once.
+pub(crate) fn kind_name(py: Python<'_>, kind: PayloadKind) -> Py<PyString> {
+    let name = match kind {
+        PayloadKind::Bytes => intern!(py, "bytes"),
+        PayloadKind::Text => intern!(py, "text"),
+        PayloadKind::Json => intern!(py, "json"),
+    };
+    name.clone().unbind()
 }
 
 /// `(sender, sender_hostname, id, kind, data, headers, file name, file path)`
@@ -112,7 +115,7 @@ pub(crate) type MessageParts = (
     String,
     Option<String>,
     u64,
-    &'static str,
+    Py<PyString>,
     Py<PyBytes>,
     Vec<(String, String)>,
     Option<String>,
@@ -122,8 +125,8 @@ pub(crate) type MessageParts = (
 pub(crate) fn message(py: Python<'_>, message: Message) -> MessageParts {
     let Message { sender, sender_hostname, id, payload, file } = message;
     let (kind, (name, path)) = match file {
-        Some((name, path)) => ("file", (Some(name), Some(path))),
-        None => (kind_name(payload.kind), (None, None)),
+        Some((name, path)) => (intern!(py, "file").clone().unbind(), (Some(name), Some(path))),
+        None => (kind_name(py, payload.kind), (None, None)),
     };
     let data = PyBytes::new(py, &payload.data).unbind();
     (sender.to_string(), sender_hostname, id, kind, data, payload.headers, name, path)
@@ -131,12 +134,13 @@ pub(crate) fn message(py: Python<'_>, message: Message) -> MessageParts {
 
 /// `(ticket, sender, sender_hostname, kind, data, headers)`
 pub(crate) type RequestParts =
-    (u64, String, Option<String>, &'static str, Py<PyBytes>, Vec<(String, String)>);
+    (u64, String, Option<String>, Py<PyString>, Py<PyBytes>, Vec<(String, String)>);
 
 pub(crate) fn request(py: Python<'_>, request: Request) -> RequestParts {
     let Request { ticket, sender, sender_hostname, payload } = request;
     let data = PyBytes::new(py, &payload.data).unbind();
-    (ticket, sender.to_string(), sender_hostname, kind_name(payload.kind), data, payload.headers)
+    let kind = kind_name(py, payload.kind);
+    (ticket, sender.to_string(), sender_hostname, kind, data, payload.headers)
 }
 
 /// `(sender, kind, data, headers)` of an answer.
@@ -145,7 +149,7 @@ pub(crate) fn reply(
     (sender, payload): (crate::wire::Addr, Payload),
 ) -> PyResult<Py<PyAny>> {
     let data = PyBytes::new(py, &payload.data);
-    let parts = (sender.to_string(), kind_name(payload.kind), data, payload.headers);
+    let parts = (sender.to_string(), kind_name(py, payload.kind), data, payload.headers);
     Ok(parts.into_pyobject(py)?.into_any().unbind())
 }
 

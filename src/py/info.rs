@@ -44,6 +44,7 @@ pub(crate) fn peer<'py>(py: Python<'py>, peer: &PeerInfo) -> PyResult<Bound<'py,
     fields.set_item("path", path_name(peer.path))?;
     fields.set_item("endpoint", peer.endpoint.map(|endpoint| endpoint.to_string()))?;
     fields.set_item("rtt", peer.rtt.map(|rtt| rtt.as_secs_f64()))?;
+    fields.set_item("path_mtu", peer.path_mtu)?;
     fields.set_item("streams", peer.streams)?;
     fields.set_item("bytes_sent", peer.bytes_sent)?;
     fields.set_item("bytes_received", peer.bytes_received)?;

@@ -12,6 +12,7 @@
 //! (`close`, `find`, `resolve`) go through pyo3-async-runtimes.
 
 mod bridge;
+mod calls;
 mod config;
 mod convert;
 mod errors;
@@ -33,6 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<bridge::Bridge>()?;
     module.add_class::<bridge::Alarm>()?;
+    module.add_class::<calls::Calls>()?;
     module.add_class::<op::Op>()?;
     module.add_class::<runtime::Lease>()?;
     module.add_class::<node::Node>()?;

@@ -254,28 +254,87 @@ impl Node {
         })
     }
 
-    /// The next request, or `None`: then `alarm` goes off when there may be one.
-    fn poll_request(&self, py: Python<'_>, alarm: &Alarm) -> PyResult<Option<RequestParts>> {
+    /// At most `limit` messages; if there are none, `alarm` goes off when there may be.
+    fn poll_messages(
+        &self,
+        py: Python<'_>,
+        alarm: &Alarm,
+        limit: usize,
+    ) -> PyResult<Vec<MessageParts>> {
         guarded(|| {
             let node = self.get()?;
-            let request = alarm.poll(|cx| node.poll_request(cx))?;
-            Ok(request.transpose().or_raise(py)?.map(|request| convert::request(py, request)))
+            let messages = alarm.poll(|cx| node.poll_messages(cx, limit))?;
+            let messages = messages.transpose().or_raise(py)?.unwrap_or_default();
+            Ok(messages.into_iter().map(|message| convert::message(py, message)).collect())
         })
     }
 
-    fn reply(
+    /// The same for requests.
+    fn poll_requests(
         &self,
         py: Python<'_>,
-        ticket: u64,
-        kind: &str,
-        data: Data,
-        headers: Vec<(String, String)>,
-    ) -> PyResult<()> {
-        guarded(|| self.get()?.reply(ticket, Ok(payload(kind, data, headers)?)).or_raise(py))
+        alarm: &Alarm,
+        limit: usize,
+    ) -> PyResult<Vec<RequestParts>> {
+        guarded(|| {
+            let node = self.get()?;
+            let requests = alarm.poll(|cx| node.poll_requests(cx, limit))?;
+            let requests = requests.transpose().or_raise(py)?.unwrap_or_default();
+            Ok(requests.into_iter().map(|request| convert::request(py, request)).collect())
+        })
+    }
+
+    /// `true`: call `send_gathered` in the loop's next turn.
+    fn reply(&self, py: Python<'_>, ticket: u64, kind: &str, data: Data) -> PyResult<bool> {
+        guarded(|| {
+            let payload = payload(kind, data, Vec::new())?;
+            self.get()?.reply_gathering(ticket, Ok(payload)).or_raise(py)
+        })
     }
 
     fn reply_error(&self, py: Python<'_>, ticket: u64, reason: String) -> PyResult<()> {
         guarded(|| self.get()?.reply(ticket, Err(reason)).or_raise(py))
+    }
+
+    /// The descriptor of the socket, for `attend`; -1 where event loops watch none.
+    fn descriptor(&self) -> PyResult<i32> {
+        guarded(|| {
+            #[cfg(unix)]
+            return Ok(self.get()?.descriptor());
+            #[cfg(not(unix))]
+            return Ok(-1);
+        })
+    }
+
+    /// Receives what is there, here; the caller drains `bridge`, then calls `send_gathered`.
+    /// `false`: leave receiving to the node until `poll_attend` says yes.
+    fn attend(&self, bridge: &Bridge) -> PyResult<bool> {
+        guarded(|| {
+            // A forked child must not take what is the parent's.
+            if !self.node.is_ours() {
+                return Ok(true);
+            }
+            let node = self.get()?;
+            bridge.queue()?.stay_awake();
+            Ok(node.attend())
+        })
+    }
+
+    fn send_gathered(&self) -> PyResult<()> {
+        guarded(|| {
+            if let Ok(node) = self.get() {
+                node.send_gathered();
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether `attend` makes sense; if not, `alarm` goes off when it does.
+    fn poll_attend(&self, alarm: &Alarm) -> PyResult<bool> {
+        guarded(|| {
+            let node = self.get()?;
+            Ok(alarm.poll(|cx| node.poll_attend(cx))?.is_some())
+        })
     }
 
     /// Ends the node; when the future is done, nothing of it is left.

@@ -27,6 +27,9 @@ use crate::node::NodeError;
 /// Longest wait for a cancelled task to be gone.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
 
+/// A token that no completion has.
+const NOBODY: u64 = 0;
+
 /// Makes a Python value of a result.
 type Convert<T> = fn(Python<'_>, T) -> PyResult<Py<PyAny>>;
 
@@ -65,6 +68,28 @@ pub(crate) fn operate<T: Send + 'static, E: Into<Failure>>(
         Some(deliver) => Ok((None, Some(deliver(py)?))),
         None => Ok((Some(Op { run: Held::new(Run::Polled(polled)) }), None)),
     }
+}
+
+/// As [`operate`], for what has no coroutine of its own that waits: `finish` gets the result when
+/// the loop drains, never before this returns.
+pub(crate) fn operate_later<T: Send + 'static, E: Into<Failure>>(
+    queue: &Arc<Queue>,
+    future: impl Future<Output = Result<T, E>> + Send + 'static,
+    finish: impl FnOnce(Python<'_>, Result<T, Failure>) -> PyResult<()> + Send + 'static,
+) -> PyResult<Op> {
+    let future = Caught::new(future);
+    let future = async move {
+        let result = future.await;
+        Box::new(move |py: Python<'_>| finish(py, result).map(|()| py.None())) as Deliver
+    };
+    let polled = Arc::new(Polled {
+        queue: Arc::clone(queue),
+        token: NOBODY,
+        is_queued: AtomicBool::new(false),
+        future: Mutex::new(Some(Box::pin(future))),
+    });
+    polled.wake_by_ref();
+    Ok(Op { run: Held::new(Run::Polled(polled)) })
 }
 
 /// Runs `future` as a task.

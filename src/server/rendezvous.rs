@@ -20,6 +20,7 @@ use super::store::{Store, StoreError};
 use super::writer::Writer;
 use crate::net::clock;
 use crate::net::udp::RecvBatch;
+use crate::net::watch::Interest;
 use crate::proto::beacon::{BeaconConfig, BeaconStats};
 use crate::proto::directory::{Directory, DirectoryConfig, Effect};
 
@@ -252,10 +253,20 @@ async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Sl
 
 async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
     let (mut batch, mut runs) = (RecvBatch::default(), RelayRuns::default());
+    let watch = loop {
+        match state.socket.watch(Interest::Readable) {
+            Ok(watch) => break watch,
+            Err(error) => warn!(%error, "beacon socket"),
+        }
+        tokio::select! {
+            _ = closing.changed() => return,
+            () = sleep(ACCEPT_RETRY) => {}
+        }
+    };
     loop {
         tokio::select! {
             _ = closing.changed() => return,
-            ready = state.socket.readable() => {
+            ready = watch.ready() => {
                 if let Err(error) = ready {
                     warn!(%error, "beacon socket");
                     sleep(ACCEPT_RETRY).await;
@@ -263,7 +274,7 @@ async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
             }
         }
         // Errors are ICMP's echo of what was sent earlier, or that there is nothing.
-        if state.socket.try_recv(&mut batch).is_ok() {
+        if watch.attempt(|| state.socket.try_recv(&mut batch)).is_ok() {
             batch.for_each(|from, datagram| state.datagram(&mut runs, from, datagram));
             runs.flush(&state.socket);
         }

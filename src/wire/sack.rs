@@ -12,6 +12,8 @@ use super::cursor::Reader;
 /// Most blocks in one acknowledgement.
 pub const MAX_BLOCKS: usize = 4;
 const MAGIC: [u8; 4] = *b"SACK";
+/// Bytes of the largest acknowledgement; [`looks_like_sack`] needs no more to decide.
+pub const MAX_ENCODED_LEN: usize = MAGIC.len() + 1 + 8 * MAX_BLOCKS;
 
 /// Received bytes beyond a gap: `left..right`, right exclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pilot_agent import PeerNotFound, PilotError
+from support.echo import MIB, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pilot_agent import Node, Stream
+    from pilot_agent import Node
     from support.godaemon import GoDaemon
 
 ECHO = 7
-MIB = 1 << 20
 
 
 async def test_ping_by_hostname_address_and_number(go: GoDaemon, node: Node) -> None:
@@ -39,38 +38,6 @@ async def test_the_echo_service_answers_line_by_line(go: GoDaemon, node: Node) -
         for number in range(100):
             await stream.write(f"line {number}\n".encode())
             assert await stream.readline() == f"line {number}\n".encode()
-
-
-async def echo(stream: Stream, size: int, under_way: asyncio.Event | None = None) -> None:
-    """Sends `size` random bytes through the echo service and compares what comes back.
-
-    Sets `under_way` when the first MiB is back.
-    """
-    sent, received = hashlib.sha256(), hashlib.sha256()
-    source = random.Random(size)
-
-    async def send() -> None:
-        left = size
-        while left:
-            chunk = source.randbytes(min(left, 256 << 10))
-            sent.update(chunk)
-            await stream.write(chunk)
-            left -= len(chunk)
-
-    sending = asyncio.create_task(send())
-    try:
-        got = 0
-        while got < size:
-            chunk = await stream.read(256 << 10)
-            assert chunk, f"the stream ended after {got} of {size} bytes"
-            received.update(chunk)
-            got += len(chunk)
-            if under_way is not None and got >= MIB:
-                under_way.set()
-        await sending
-    finally:
-        sending.cancel()
-    assert (got, received.digest()) == (size, sent.digest())
 
 
 @pytest.mark.timeout(180)

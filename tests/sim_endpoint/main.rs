@@ -1,6 +1,8 @@
 //! Whole endpoints and messengers in a virtual network, with seeds: `PILOT_SIM_SEED=n` replays one.
 
+mod go_node;
 mod messages;
+mod path_mtu;
 mod turns;
 mod world;
 

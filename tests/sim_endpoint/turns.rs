@@ -1,8 +1,11 @@
 //! A bulk transfer does not hold up what is small: neither in the same tunnel nor in others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilot_agent::proto::endpoint::StreamId;
+use pilot_agent::proto::stream::StreamConfig;
+use pilot_agent::proto::stream::congestion::CongestionControl;
 
 use super::world::{Host, World};
 use super::{LAN, seconds, text};
@@ -23,6 +26,9 @@ struct Busy {
 impl Busy {
     fn new(peers: usize, quiet_apart: bool) -> Self {
         let mut world = World::new(1, LAN);
+        // BBR would pace the bulk streams: there would not always be something to compete with.
+        let congestion = CongestionControl::NewReno;
+        world.endpoint.stream = Arc::new(StreamConfig { congestion, ..StreamConfig::default() });
         let sender = world.add_host();
         let others: Vec<usize> = (0..peers).map(|_| world.add_host()).collect();
         let quiet_peer = if quiet_apart { world.add_host() } else { others[0] };

@@ -96,6 +96,12 @@ pub(crate) struct World {
     pub(crate) rng: StdRng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) link: Link,
+    /// Larger datagrams vanish without a word.
+    pub(crate) mtu: usize,
+    /// The largest datagram that was sent, whether it arrived or not.
+    pub(crate) largest: usize,
+    /// Settings of the endpoints of hosts that are added later.
+    pub(crate) endpoint: EndpointConfig,
     /// Settings of the messengers of hosts that are added later.
     pub(crate) messenger: MessengerConfig,
     /// Pairs of addresses between which nothing passes.
@@ -118,6 +124,9 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             hosts: Vec::new(),
             link,
+            mtu: usize::MAX,
+            largest: 0,
+            endpoint: EndpointConfig::default(),
             messenger: MessengerConfig::default(),
             blocked: HashSet::new(),
             datagrams: 0,
@@ -157,7 +166,7 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let local = LocalKeys::new(node, identity.clone());
-        let mut endpoint = Endpoint::new(EndpointConfig::default(), local, seed);
+        let mut endpoint = Endpoint::new(self.endpoint.clone(), local, seed);
         endpoint.set_beacon(Some(self.beacon_addr));
         endpoint.listen(ports::MESSAGE);
         endpoint.discover();
@@ -328,6 +337,10 @@ impl World {
     /// Puts a datagram on its way, or not.
     pub(crate) fn launch(&mut self, from: SocketAddr, to: SocketAddr, mut data: Vec<u8>) {
         let link = self.link;
+        self.largest = self.largest.max(data.len());
+        if data.len() > self.mtu {
+            return;
+        }
         if self.blocked.contains(&(from, to)) || self.rng.random_bool(link.loss) {
             return;
         }

@@ -10,12 +10,13 @@ import struct
 import sys
 from pathlib import Path
 
-__all__ = ["NamespaceUnavailableError", "enter_loopback_namespace"]
+__all__ = ["NamespaceUnavailableError", "enter_loopback_namespace", "set_loopback_mtu"]
 
 _CLONE_NEWUSER = 0x1000_0000
 _CLONE_NEWNET = 0x4000_0000
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
+_SIOCSIFMTU = 0x8922
 _IFF_UP = 0x1
 
 _entered = False
@@ -67,3 +68,13 @@ def _bring_up(interface: str) -> None:
         (flags,) = struct.unpack_from("H", fcntl.ioctl(control, _SIOCGIFFLAGS, request), 16)
         up = struct.pack("16sH14x", interface.encode("ascii"), flags | _IFF_UP)
         fcntl.ioctl(control, _SIOCSIFFLAGS, up)
+
+
+def set_loopback_mtu(mtu: int) -> None:
+    """Change the size of packets on the namespace's loopback, which is 65,536 by itself."""
+    if not _entered:
+        msg = "not in a namespace of our own: this would change the machine's loopback"
+        raise RuntimeError(msg)
+    request = struct.pack("16si12x", b"lo", mtu)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFMTU, request)

@@ -110,12 +110,14 @@ impl Endpoint {
             }
             return;
         };
+        let largest = mtu.size() - overhead(mtu.via());
         let harmless = if mtu.size() > self.config.stream.max_payload + overhead(Via::Relay) {
             self.config.stream.max_payload
         } else {
             LEAST - overhead(mtu.via())
         };
-        if bytes > u32::from(harmless) {
+        // What is larger was cut when the path carried more, and says nothing of it now.
+        if (harmless + 1..=largest).contains(&u16::try_from(bytes).unwrap_or(u16::MAX)) {
             mtu.on_stall(now, repeats);
             self.drive_path_mtu(now, node);
         }

@@ -81,6 +81,8 @@ pub struct Peer {
     pub(super) dialled_at: Option<Instant>,
     /// The last ping took this long.
     pub(super) rtt: Option<Duration>,
+    /// As its streams measured it last; what a new one expects.
+    pub(super) srtt: Option<Duration>,
     /// Counts tunnels agreed with new keys. A stream of an older one dies when the peer turns out
     /// to have restarted.
     pub(super) generation: u32,
@@ -118,6 +120,7 @@ impl Peer {
             max_payload: None,
             dialled_at: None,
             rtt: None,
+            srtt: None,
             generation: 0,
             record_wanted: false,
             has_record: false,
@@ -160,6 +163,12 @@ impl Peer {
         self.path_mtu.as_deref()
     }
 
+    /// The round trip that a new stream to it may expect (RFC 9040). If the path has changed since,
+    /// a SYN too many is sent, or one too late; a measurement follows in either case.
+    pub(super) fn expected_rtt(&self) -> Option<Duration> {
+        self.srtt.or(self.rtt)
+    }
+
     /// How long its last ping took.
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
@@ -181,8 +190,16 @@ impl Peer {
         true
     }
 
+    /// Up to a quarter of the interval, another part for each peer: keep-alives of peers that came
+    /// together, as when a node starts, then drift apart.
+    fn early(&self, interval: Duration) -> Duration {
+        let hash = self.tunnel.peer().0.wrapping_mul(0x9e37_79b1) >> 24;
+        interval / 4 * hash / 256
+    }
+
     /// When to send a keep-alive, if the peer is worth one.
     pub(super) fn keepalive_at(&self, interval: Duration) -> Option<Instant> {
+        let interval = interval - self.early(interval);
         let worth_it = self.streams > 0 || self.last_sent < Some(self.last_used + 8 * interval);
         match self.last_sent {
             Some(sent) if self.tunnel.is_ready() && worth_it => Some(sent + interval),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use slab::Slab;
 
+use super::peer::Peer;
 use super::turns::{Senders, Turn};
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
 use crate::proto::stream::{Segment, State, Stream, StreamError, StreamEvent};
@@ -84,6 +85,9 @@ impl Endpoint {
         let local_port = self.free_port(node, port).ok_or(ConnectError::TooManyStreams)?;
         let mut stream = Stream::connect(now, self.config.stream.clone());
         stream.set_nodelay(now, nodelay);
+        if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
+            stream.expect_rtt(rtt);
+        }
         let id = self.insert(node, to.network, local_port, port, stream);
         self.start_tunnel(now, node);
         self.touch(id);
@@ -259,6 +263,10 @@ impl Endpoint {
             let is_over = matches!(slot.stream.state(), State::TimeWait | State::Closed);
             if !(opens && is_over) {
                 slot.stream.handle_segment(now, &segment);
+                let srtt = slot.stream.srtt();
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.srtt = srtt.or(peer.srtt);
+                }
                 self.touch(id);
                 return;
             }
@@ -282,7 +290,10 @@ impl Endpoint {
             return;
         }
         self.orphans.remove(&(node, local, remote));
-        let stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        let mut stream = Stream::accept(now, self.config.stream.clone(), &segment);
+        if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
+            stream.expect_rtt(rtt);
+        }
         let id = self.insert(node, header.dst.network, local, remote, stream);
         self.learn_probeable(id);
         if let Some(listener) = self.listeners.get_mut(&local) {

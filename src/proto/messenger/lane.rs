@@ -101,6 +101,11 @@ impl Messenger {
 
     /// The first frame in each direction.
     pub(super) fn greet(&mut self, now: Instant, endpoint: &mut Endpoint, id: StreamId) {
+        // Nearly everything here is answered by a frame. A stream that is gone needs nothing.
+        let _ = endpoint.with_stream(id, |stream| {
+            stream.set_answers_soon(true);
+            Ok(())
+        });
         let hello = MessageFrame::hello(Hello::new(self.epoch));
         self.send_on_lane(now, endpoint, id, &hello);
     }

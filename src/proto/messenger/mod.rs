@@ -128,6 +128,8 @@ pub enum Outcome {
     NotSpoken,
     /// The peer could not be reached. Sending again with the same id is safe.
     Unreachable(StreamError),
+    /// Nothing came before the [deadline](Messenger::set_deadline); a request was withdrawn.
+    TimedOut,
 }
 
 /// Names something that was sent, and its id, for sending it again.
@@ -163,6 +165,7 @@ pub struct Messenger {
     next_ticket: u64,
     outgoing: HashMap<u64, Outgoing>,
     by_id: HashMap<(NodeId, u64), u64>,
+    deadlines: BTreeSet<(Instant, u64)>,
     outcomes: VecDeque<(u64, Outcome)>,
     messages: VecDeque<InboxMessage>,
     requests: VecDeque<(Instant, InboxRequest)>,
@@ -186,6 +189,7 @@ impl Messenger {
             next_ticket: 1,
             outgoing: HashMap::new(),
             by_id: HashMap::new(),
+            deadlines: BTreeSet::new(),
             outcomes: VecDeque::new(),
             messages: VecDeque::new(),
             requests: VecDeque::new(),
@@ -241,12 +245,14 @@ impl Messenger {
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_check
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        [self.next_check, deadline].into_iter().flatten().min()
     }
 
     /// Sends again what waits for that, refuses requests that nobody handles, and closes lanes
     /// that idle.
     pub fn handle_timeout(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        self.give_up(now, endpoint);
         if self.next_check.is_none_or(|at| now < at) {
             return;
         }

@@ -30,6 +30,7 @@ pub(super) struct Outgoing {
     /// Lanes that broke under it.
     attempts: u32,
     retry_at: Option<Instant>,
+    deadline: Option<Instant>,
 }
 
 impl Messenger {
@@ -71,6 +72,26 @@ impl Messenger {
         }
     }
 
+    /// Ends the wait with [`Outcome::TimedOut`] at this time, if nothing else has ended it.
+    pub fn set_deadline(&mut self, number: u64, at: Instant) {
+        let Some(outgoing) = self.outgoing.get_mut(&number) else { return };
+        if let Some(before) = outgoing.deadline.replace(at) {
+            self.deadlines.remove(&(before, number));
+        }
+        self.deadlines.insert((at, number));
+    }
+
+    /// Ends what was waited for in vain.
+    pub(super) fn give_up(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        while let Some(&(at, number)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            self.cancel(now, endpoint, number);
+            self.outcomes.push_back((number, Outcome::TimedOut));
+        }
+    }
+
     fn dispatch(
         &mut self,
         now: Instant,
@@ -89,7 +110,8 @@ impl Messenger {
         });
         let frame = MessageFrame::user(kind, id, content.kind, content.headers, content.data);
         self.by_id.insert((to.node, id), number);
-        let outgoing = Outgoing { to, frame, lane: None, attempts: 0, retry_at: None };
+        let outgoing =
+            Outgoing { to, frame, lane: None, attempts: 0, retry_at: None, deadline: None };
         self.outgoing.insert(number, outgoing);
         peer.open_ids.insert(id);
         if peer.held.is_empty() && peer.may_send(id) {
@@ -152,6 +174,9 @@ impl Messenger {
 
     fn forget(&mut self, number: u64) -> Option<Outgoing> {
         let outgoing = self.outgoing.remove(&number)?;
+        if let Some(at) = outgoing.deadline {
+            self.deadlines.remove(&(at, number));
+        }
         let key = (outgoing.to.node, outgoing.frame.id);
         if self.by_id.get(&key) == Some(&number) {
             self.by_id.remove(&key);

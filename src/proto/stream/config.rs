@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::segment::GO_UNIT_BYTES;
+use super::congestion::CongestionControl;
+use super::segment::{GO_LARGEST_SEGMENT, GO_UNIT_BYTES, GO_WINDOW_SEGMENTS};
 use crate::wire::options::StreamOptions;
 
 /// Most bytes that a segment of ours may carry: a UDP datagram less the room for packet header,
@@ -11,19 +12,31 @@ pub const MAX_PAYLOAD_LIMIT: u16 = 65_000;
 /// Least receive buffer that [`StreamConfig::validate`] accepts.
 pub const MIN_BUFFER_BYTES: usize = 64 * 1024;
 
+const LESS_THAN_INITIAL: &str = "must not be less than the initial size";
+
 /// Settings of a stream; `Default` works, fields are read when the stream is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// Bytes the application may write ahead of the peer's acknowledgement. A stream holds at
-    /// most this much to send. Default 1 MiB.
+    /// Bytes the application may write ahead of the peer's acknowledgement, at first. Default
+    /// 1 MiB.
     pub send_buffer: usize,
-    /// Bytes that may wait for the application to read; also the window toward our own nodes, so
-    /// it limits a stream to `recv_buffer / round-trip time`. A stream holds at most this much
-    /// received data. Default 4 MiB.
+    /// What `send_buffer` may become when a path takes more in a round trip than the buffer
+    /// holds. A stream holds at most this much to send. Equal to `send_buffer`: fixed. Default
+    /// 64 MiB.
+    pub max_send_buffer: usize,
+    /// Bytes that may wait for the application to read, at first; also the window toward our own
+    /// nodes, which limits a stream to one window each round trip. Default 1 MiB.
     pub recv_buffer: usize,
+    /// What `recv_buffer` may become when the application reads more than half of it in a round
+    /// trip. A stream holds at most this much received data, and only as much as there is. Equal
+    /// to `recv_buffer`: fixed. Default 64 MiB.
+    pub max_recv_buffer: usize,
     /// Payload bytes of a segment before the path's MTU is known. Default 1152, which fits a
     /// relayed frame in 1280 bytes.
     pub max_payload: u16,
+    /// What decides how much may be in the network. Default
+    /// [`Bbr`](CongestionControl::Bbr); see [`congestion`](super::congestion) for why.
+    pub congestion: CongestionControl,
     /// Most payload bytes of a segment, whatever the path turns out to carry. Default 65000, the
     /// most there can be.
     pub payload_limit: u16,
@@ -69,8 +82,11 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             send_buffer: 1024 * 1024,
-            recv_buffer: 4 * 1024 * 1024,
+            max_send_buffer: 64 * 1024 * 1024,
+            recv_buffer: 1024 * 1024,
+            max_recv_buffer: 64 * 1024 * 1024,
             max_payload: 1152,
+            congestion: CongestionControl::default(),
             payload_limit: MAX_PAYLOAD_LIMIT,
             nodelay: true,
             nagle_hold: Duration::from_millis(40),
@@ -110,7 +126,9 @@ impl StreamConfig {
         let rules = [
             (self.send_buffer >= MIN_BUFFER_BYTES, "send_buffer", "must be at least 64 KiB"),
             (self.recv_buffer >= MIN_BUFFER_BYTES, "recv_buffer", "must be at least 64 KiB"),
-            (self.recv_buffer <= 65_535 << 14, "recv_buffer", "must be less than 1 GiB"),
+            (self.max_send_buffer >= self.send_buffer, "max_send_buffer", LESS_THAN_INITIAL),
+            (self.max_recv_buffer >= self.recv_buffer, "max_recv_buffer", LESS_THAN_INITIAL),
+            (self.max_recv_buffer <= 65_535 << 14, "max_recv_buffer", "must be less than 1 GiB"),
             (self.max_payload >= 64, "max_payload", "must be at least 64 bytes"),
             (
                 self.max_payload <= self.payload_limit,
@@ -145,10 +163,11 @@ impl StreamConfig {
         }
     }
 
-    /// The smallest shift with which 16 bits cover the receive buffer.
+    /// The smallest shift with which 16 bits cover the receive buffer at its largest: what SYN
+    /// says holds for the life of the stream.
     #[must_use]
     pub fn window_shift(&self) -> u8 {
-        (0..14).find(|shift| self.recv_buffer <= 65_535 << shift).unwrap_or(14)
+        (0..14).find(|shift| self.max_recv_buffer <= 65_535 << shift).unwrap_or(14)
     }
 
     /// Most payload bytes we accept in one segment. A quarter of the buffer, so that a sender can
@@ -160,5 +179,12 @@ impl StreamConfig {
     /// The receive buffer in the unit in which Go peers count.
     pub(super) fn go_window_segments(&self) -> u16 {
         u16::try_from(self.recv_buffer / GO_UNIT_BYTES).unwrap_or(u16::MAX)
+    }
+
+    /// The receive buffer toward a Go node, which counts segments whatever their size: room for
+    /// a whole window of its largest ones, as far as the limits allow.
+    pub(super) fn go_recv_buffer(&self) -> usize {
+        let whole = usize::from(GO_WINDOW_SEGMENTS) * GO_LARGEST_SEGMENT;
+        whole.clamp(self.recv_buffer, self.max_recv_buffer.max(self.recv_buffer))
     }
 }

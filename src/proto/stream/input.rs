@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::congestion::Ack;
+use super::congestion::{Ack, Congestion};
 use super::recv::Inserted;
 use super::scoreboard::Delivery;
 use super::timers::Timer;
@@ -13,6 +13,8 @@ use crate::wire::{Flags, SackBlocks, Seq};
 pub(super) const LEAST_FULL_SEGMENT: usize = 1152;
 /// Full segments acknowledged at once.
 const ACK_EVERY: u32 = 2;
+/// Short segments acknowledged at once where answers are expected.
+const ACK_EVERY_SHORT: u32 = 8;
 
 impl Stream {
     /// Takes a segment of this stream. Nonsense is dropped without a word.
@@ -61,7 +63,12 @@ impl Stream {
     fn on_answer(&mut self, now: Instant, segment: &Segment<'_>) {
         let answer = Flags::SYN.with(Flags::ACK);
         let ack = segment.ack.unwrap_near(self.board.una()).unwrap_or(0);
-        if !segment.flags.contains(answer) || !(1..=self.board.nxt()).contains(&ack) {
+        if !segment.flags.contains(Flags::ACK) || !(1..=self.board.nxt()).contains(&ack) {
+            return;
+        }
+        if !segment.flags.contains(answer) {
+            // The peer talks already: its answer was lost, and is to be had without waiting.
+            self.due.syn |= self.syn_attempts == 1;
             return;
         }
         self.last_received = now;
@@ -73,6 +80,7 @@ impl Stream {
         self.timers.set(Timer::Idle, now + self.config.idle_timeout);
         if self.syn_attempts == 1 {
             self.rtt.sample(now.saturating_duration_since(self.syn_sent_at));
+            self.update_pacing(now);
         } else {
             // The first SYN was probably lost, and what came before its repetition ignored.
             self.board.mark_all_lost();
@@ -148,11 +156,12 @@ impl Stream {
             && took < self.config.initial_rto
         {
             self.rtt.sample(took);
+            self.update_pacing(now);
         }
         if ack < una {
             return true;
         }
-        let in_flight_before = self.board.in_flight();
+        let before = (self.board.in_flight(), self.board.delivered());
         let was_closed = self.peer_window.is_closed(una);
         let mut delivery = Delivery::default();
         self.board.ack(now, ack, &mut delivery);
@@ -170,7 +179,7 @@ impl Stream {
             self.peer_window.update(ack, window, is_news);
         }
         if delivery.any {
-            self.on_delivery(now, &delivery, in_flight_before);
+            self.on_delivery(now, &delivery, before);
         }
         if delivery.acked > 0 {
             self.on_progress(now, &delivery);
@@ -179,22 +188,32 @@ impl Stream {
         true
     }
 
-    fn on_delivery(&mut self, now: Instant, delivery: &Delivery, in_flight_before: u64) {
+    /// `before`: bytes in flight, and delivered in all, before it.
+    fn on_delivery(&mut self, now: Instant, delivery: &Delivery, before: (u64, u64)) {
         let rtt = delivery.sent_once.map(|sent| now.saturating_duration_since(sent));
         if let Some(rtt) = rtt {
             self.rtt.sample(rtt);
         }
-        let was_in_recovery = self.loss.in_recovery();
-        self.loss.on_delivery(now, delivery, &self.rtt, self.board.una());
+        if self.loss.on_delivery(now, delivery, &self.rtt, self.board.una()) {
+            self.board.forget_losses();
+            self.controller.on_spurious();
+        }
+        self.detect_losses(now);
+        let (in_flight_before, delivered_before) = before;
+        let total_delivered = self.board.delivered();
         self.controller.on_ack(&Ack {
             now,
             acked: delivery.acked,
+            delivered: total_delivered - delivered_before,
+            total_delivered,
+            total_lost: self.board.lost_bytes(),
             in_flight_before,
+            in_flight: self.board.in_flight(),
             rtt,
-            in_recovery: was_in_recovery,
+            in_recovery: self.loss.in_recovery(),
             rate: delivery.newest.as_ref().map(|newest| self.board.rate_sample(now, newest)),
         });
-        self.detect_losses(now);
+        self.update_pacing(now);
         self.arm_tail_probe(now);
     }
 
@@ -208,7 +227,8 @@ impl Stream {
         if lost && self.loss.enter_recovery(self.board.nxt()) {
             self.stats.recoveries += 1;
             let flight_size = self.board.flight_size().min(self.controller.cwnd());
-            self.controller.on_congestion(now, flight_size);
+            let in_flight = self.board.in_flight();
+            self.controller.on_congestion(&Congestion { now, flight_size, in_flight });
             self.timers.stop(Timer::TailProbe);
         }
     }
@@ -270,11 +290,12 @@ impl Stream {
             self.due.rst = true;
             return self.end(None);
         }
-        let had_gap = self.recv.has_gap();
+        let had_gap = self.has_gap();
         match self.recv.insert(start, data) {
             Inserted::InOrder => {
                 self.stats.bytes_received += self.recv.rcv_nxt() - before;
                 self.local_window.on_data();
+                self.recv_tuner.on_data(now, self.recv.rcv_nxt(), self.local_window.edge());
                 if !self.released {
                     self.say(StreamEvent::Readable);
                 }
@@ -292,12 +313,18 @@ impl Stream {
     }
 
     /// Full segments are acknowledged in pairs; short ones at once, because a Go peer holds its
-    /// next short segment until then, for up to 40 ms.
+    /// next short segment until then, for up to 40 ms. Where answers are expected, a few short
+    /// ones wait for the answer to carry the acknowledgement.
     fn schedule_ack(&mut self, now: Instant, len: usize, had_gap: bool) {
         let full = len >= self.full_segment;
         self.full_segment = self.full_segment.max(len);
         self.unacked_segments += 1;
-        if !full || had_gap || self.unacked_segments >= ACK_EVERY {
+        let every = match full {
+            true => ACK_EVERY,
+            false if self.answers_soon && !self.is_go() => ACK_EVERY_SHORT,
+            false => 1,
+        };
+        if had_gap || self.unacked_segments >= every {
             self.due.ack = true;
         } else {
             self.timers.set_if_idle(Timer::DelayedAck, now + self.config.delayed_ack);

@@ -14,6 +14,8 @@ use super::scoreboard::{Delivery, Scoreboard};
 const DUP_THRESH: usize = 3;
 /// Least time before a tail loss probe, so that a delayed acknowledgement comes first.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(10);
+/// Tail loss probes in a row; then the timeout comes.
+const MAX_PROBES: u32 = 2;
 /// Recoveries after which the reordering window shrinks again (RFC 8985 s6.2 step 4).
 const REORDER_PERSISTENCE: u32 = 16;
 
@@ -29,12 +31,15 @@ pub(super) struct LossDetector {
     recoveries_left: u32,
     /// While recovering: SND.NXT when the loss was found.
     recovery_point: Option<u64>,
-    /// While a tail loss probe is out: SND.NXT when it was sent.
-    probe_high: Option<u64>,
+    /// The reduction that began this recovery can still turn out to have been needless.
+    may_undo: bool,
+    /// Tail loss probes sent since anything new arrived.
+    probes: u32,
 }
 
 impl LossDetector {
-    /// Takes note of what an acknowledgement delivered. Returns whether recovery has ended.
+    /// Takes note of what an acknowledgement delivered. `true`: what recovery began with had only
+    /// been late (RFC 3522, but by the round-trip time instead of a timestamp); it is over.
     pub(super) fn on_delivery(
         &mut self,
         now: Instant,
@@ -42,30 +47,30 @@ impl LossDetector {
         rtt: &RttEstimator,
         una: u64,
     ) -> bool {
+        let mut is_spurious = false;
         if let Some(newest) = &delivery.newest {
             let took = now.saturating_duration_since(newest.last_sent);
             let is_original = rtt.min_rtt().is_some_and(|min| took < min);
             if newest.retransmits > 0 && is_original {
                 // RFC 8985 s6.2 step 1: too early for the retransmission; the original came late.
                 self.on_needless_retransmission();
+                is_spurious = self.in_recovery() && self.may_undo;
+                self.may_undo = false;
             } else if self.newest_tx.is_none_or(|tx| tx < newest.tx) {
                 self.newest_tx = Some(newest.tx);
                 self.rtt = took;
             }
         }
         self.reordering_seen |= delivery.reordered;
-        if self.probe_high.is_some_and(|high| una >= high) {
-            self.probe_high = None;
-        }
-        if self.recovery_point.is_some_and(|point| una >= point) {
+        self.probes = 0;
+        if is_spurious || self.recovery_point.is_some_and(|point| una >= point) {
             self.recovery_point = None;
             self.recoveries_left = self.recoveries_left.saturating_sub(1);
             if self.recoveries_left == 0 {
                 self.window_mult = 1;
             }
-            return true;
         }
-        false
+        is_spurious
     }
 
     fn on_needless_retransmission(&mut self) {
@@ -115,13 +120,15 @@ impl LossDetector {
             return false;
         }
         self.recovery_point = Some(nxt);
+        self.may_undo = true;
         true
     }
 
     /// After a timeout: everything up to `nxt` is sent again before the window counts as lossless.
-    pub(super) fn on_timeout(&mut self, nxt: u64) {
+    /// `is_first`: of several in a row.
+    pub(super) fn on_timeout(&mut self, nxt: u64, is_first: bool) {
         self.recovery_point = Some(nxt);
-        self.probe_high = None;
+        self.may_undo = is_first;
     }
 
     pub(super) fn in_recovery(&self) -> bool {
@@ -130,7 +137,9 @@ impl LossDetector {
 
     /// How long to wait for an acknowledgement before a segment is sent again to provoke one
     /// (RFC 8985 s7.2); `None` when there is nothing to gain by it. Unlike there, it is also done
-    /// during recovery: a retransmission behind which nothing is left to send is a tail, too.
+    /// during recovery, as a retransmission behind which nothing is left to send is a tail, too;
+    /// and it is repeated, each time after twice as long, since a probe is lost as easily as what
+    /// it asks for, and the least timeout is ten round trips of 20 ms (RFC 9002 s6.2 does so).
     pub(super) fn probe_timeout(
         &self,
         board: &Scoreboard,
@@ -138,22 +147,22 @@ impl LossDetector {
         delayed_ack: Duration,
     ) -> Option<Duration> {
         if board.in_flight() == 0
-            || self.probe_high.is_some()
+            || self.probes >= MAX_PROBES
             || rtt.backoff() > 0
             || board.first_lost().is_some()
         {
             return None;
         }
-        let mut timeout = rtt.srtt()? * 2;
-        if board.len() == 1 {
-            timeout += delayed_ack * 2;
-        }
-        Some(timeout.max(MIN_PROBE_TIMEOUT))
+        let (srtt, rttvar) = (rtt.srtt().or(rtt.expected())?, rtt.rttvar()?);
+        let slack = if board.len() == 1 { delayed_ack * 2 } else { Duration::ZERO };
+        // Twice the round trip, or less where it hardly varies.
+        let timeout = (srtt * 2 + slack).min(srtt + (rttvar * 4).max(srtt / 4) + delayed_ack * 2);
+        Some(timeout.max(MIN_PROBE_TIMEOUT) * (1 << self.probes))
     }
 
     /// A tail loss probe was sent.
-    pub(super) fn on_probe(&mut self, nxt: u64) {
-        self.probe_high = Some(nxt);
+    pub(super) fn on_probe(&mut self) {
+        self.probes += 1;
     }
 }
 
@@ -224,13 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_is_probed_once_and_not_after_a_timeout() {
+    fn a_tail_is_probed_twice_and_not_after_a_timeout() {
         let mut flight = Flight::new(2);
         let probe = |f: &Flight| f.loss.probe_timeout(&f.board, &f.rtt, 5 * MS);
         assert_eq!(probe(&flight), Some(80 * MS));
-        flight.loss.on_probe(flight.board.nxt());
+        flight.loss.on_probe();
+        assert_eq!(probe(&flight), Some(160 * MS));
+        flight.loss.on_probe();
         assert_eq!(probe(&flight), None);
-        flight.loss.probe_high = None;
+        flight.loss.probes = 0;
         flight.rtt.back_off();
         assert_eq!(probe(&flight), None);
     }

@@ -9,7 +9,7 @@
 //!  write ──► SendBuffer ──► Scoreboard ──► poll_transmit          handle_segment ──► Assembler ──► read
 //!            bytes          segments         ▲      ▲                  │  ack, SACK, window
 //!                           (atoms)     Controller  PeerWindow ◄───────┤
-//!                              ▲        (cwnd)      (rwnd)             │
+//!                              ▲     (cwnd, rate)   (rwnd)             │
 //!                         LossDetector ◄── RttEstimator ◄──────────────┘
 //! ```
 //!
@@ -30,6 +30,8 @@ mod error;
 mod input;
 mod loss;
 mod output;
+mod pacer;
+mod payload;
 mod ranges;
 mod recv;
 mod rtt;
@@ -40,6 +42,7 @@ mod state;
 mod stats;
 mod timeout;
 mod timers;
+mod tuning;
 mod window;
 
 #[cfg(test)]
@@ -47,11 +50,12 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 pub use config::{ConfigError, StreamConfig};
+pub use congestion::CongestionControl;
 pub use error::StreamError;
 pub use segment::{Dialect, GO_UNIT_BYTES, Outgoing, Segment};
 pub use state::State;
@@ -59,14 +63,16 @@ pub use stats::StreamStats;
 
 use crate::wire::Seq;
 use crate::wire::options::StreamOptions;
-use congestion::{Controller, NewReno};
+use congestion::Controller;
 use loss::LossDetector;
 use output::Due;
+use pacer::Pacer;
 use recv::Assembler;
 use rtt::RttEstimator;
 use scoreboard::Scoreboard;
 use send::SendBuffer;
 use timers::{Timer, Timers};
+use tuning::RecvTuner;
 use window::{LocalWindow, PeerWindow};
 
 /// What happened on a stream. Edge-triggered: said when it becomes true, not while it is.
@@ -102,9 +108,11 @@ pub struct Stream {
     loss: LossDetector,
     rtt: RttEstimator,
     controller: Box<dyn Controller>,
+    pacer: Pacer,
     peer_window: PeerWindow,
     path_payload: u16,
     nodelay: bool,
+    answers_soon: bool,
     /// A write was cut short; say when there is room.
     write_blocked: bool,
     /// FIN follows the last byte.
@@ -125,6 +133,7 @@ pub struct Stream {
     irs: Seq,
     recv: Assembler,
     local_window: LocalWindow,
+    recv_tuner: RecvTuner,
     /// Full segments received since the last acknowledgement.
     unacked_segments: u32,
     /// Payload of the largest segment received: a shorter one is the end of something.
@@ -182,10 +191,12 @@ impl Stream {
             board: Scoreboard::new(),
             loss: LossDetector::default(),
             rtt: RttEstimator::new(&config),
-            controller: Box::new(NewReno::new(config.max_payload.into())),
+            controller: config.congestion.controller(now, config.max_payload.into()),
+            pacer: Pacer::new(now),
             peer_window: PeerWindow::UNKNOWN,
             path_payload: config.max_payload,
             nodelay: config.nodelay,
+            answers_soon: false,
             write_blocked: false,
             finishing: false,
             syn_attempts: 0,
@@ -197,6 +208,7 @@ impl Stream {
             irs: Seq(0),
             recv: Assembler::new(config.recv_buffer),
             local_window: LocalWindow::new(&config),
+            recv_tuner: RecvTuner::new(now),
             unacked_segments: 0,
             full_segment: input::LEAST_FULL_SEGMENT,
             sack_from: 0,
@@ -212,6 +224,13 @@ impl Stream {
         }
     }
 
+    /// Tells what other streams to the same peer have measured as round trip (RFC 9040), so that
+    /// a lost SYN or first segment does not wait for timeouts made for an unknown path. To be
+    /// called before the first segment is asked for; a measurement overrules it.
+    pub fn expect_rtt(&mut self, rtt: Duration) {
+        self.rtt.expect(rtt);
+    }
+
     /// From SYN or SYN-ACK: where the peer's numbers start, and how it talks. Options that
     /// cannot be read are as good as none.
     fn learn_dialect(&mut self, syn: &Segment<'_>) {
@@ -220,12 +239,14 @@ impl Stream {
             Ok(Some(options)) => Dialect::Native(options),
             Ok(None) | Err(_) => Dialect::Go,
         };
-        if let Dialect::Native(_) = dialect {
-            self.local_window.set_shift(self.config.window_shift());
+        match dialect {
+            Dialect::Native(_) => self.local_window.set_shift(self.config.window_shift()),
+            Dialect::Go => self.recv.grow(self.config.go_recv_buffer()),
         }
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
         self.controller.set_max_payload(self.max_payload().into());
+        self.recut(); // early data may be larger than the peer, or the path by now, takes
     }
 
     /// Copies as much of `data` as there is room for. `Ok(0)` for data that is not empty: wait
@@ -314,11 +335,15 @@ impl Stream {
         }
     }
 
-    fn after_read(&mut self, _now: Instant) {
-        if self.dialect.is_some()
-            && self.fin_at.is_none()
-            && self.local_window.wants_update(&self.recv, self.config.recv_buffer)
-        {
+    fn after_read(&mut self, now: Instant) {
+        if self.dialect.is_none() || self.fin_at.is_some() {
+            return;
+        }
+        if !self.is_go() {
+            let most = self.config.max_recv_buffer;
+            self.recv_tuner.on_read(now, &mut self.recv, self.rtt.srtt(), most);
+        }
+        if self.local_window.wants_update(&self.recv) {
             self.due.ack = true;
         }
     }
@@ -336,37 +361,17 @@ impl Stream {
         self.timers.next()
     }
 
-    /// Sets the payload of new segments to what the path carries. Segments that were sent keep
-    /// their boundaries. The peer's own limit is honoured in any case.
-    pub fn set_max_payload(&mut self, bytes: u16) {
-        self.path_payload = bytes.clamp(1, self.config.payload_limit);
-        self.controller.set_max_payload(self.max_payload().into());
-    }
-
     /// Switches Nagle's rule off (`true`) or on; see [`StreamConfig::nodelay`].
     pub fn set_nodelay(&mut self, now: Instant, nodelay: bool) {
         let _ = now;
         self.nodelay = nodelay;
     }
 
-    /// Payload bytes of a full segment.
-    fn max_payload(&self) -> u16 {
-        match self.dialect {
-            Some(Dialect::Native(options)) => self.path_payload.min(options.max_payload),
-            // It may be more than a peer that has not spoken yet would take.
-            _ => self.path_payload.min(self.config.max_payload),
-        }
-    }
-
-    /// If the retransmission timer has gone off without progress since: how many times in a row,
-    /// and how many bytes the segment has that does not get through. A closed window does not
-    /// count.
-    #[must_use]
-    pub fn stalled(&self) -> Option<(u32, u32)> {
-        let repeats = self.rtt.backoff();
-        let head = self.board.head().filter(|head| !head.fin)?;
-        let is_stalled = repeats > 0 && !self.peer_window.is_closed(self.board.una());
-        is_stalled.then_some((repeats, head.len))
+    /// Says that what arrives is usually answered soon: then acknowledgements of short segments
+    /// wait for the answer, too, instead of going ahead of it in a packet of their own. Toward a
+    /// Go node it changes nothing.
+    pub fn set_answers_soon(&mut self, answers_soon: bool) {
+        self.answers_soon = answers_soon;
     }
 
     /// Whether a read would not say "nothing yet".
@@ -430,6 +435,12 @@ impl Stream {
             max_payload: self.max_payload(),
             ..self.stats
         }
+    }
+
+    /// Smoothed round-trip time, if one was measured.
+    #[must_use]
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.srtt()
     }
 
     fn is_go(&self) -> bool {

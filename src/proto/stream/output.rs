@@ -32,7 +32,11 @@ impl Stream {
     /// until it returns `None`.
     #[must_use]
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Outgoing> {
-        let outgoing = self.next_segment(now, buf)?;
+        let Some(outgoing) = self.next_segment(now, buf) else {
+            self.grow_send_buffer();
+            self.note_app_limited();
+            return None;
+        };
         self.stats.segments_sent += 1;
         self.last_sent = now;
         Some(outgoing)
@@ -63,7 +67,7 @@ impl Stream {
             return Some(Outgoing { flags: Flags::FIN.with(Flags::ACK), seq, ack, window: 0 });
         }
         // SACK needs a segment of its own, and the sender is waiting for it.
-        if self.due.ack && self.recv.has_gap() {
+        if self.due.ack && self.has_gap() {
             return Some(self.pure_ack(buf));
         }
         if let Some(outgoing) = self.next_with_data(now, buf) {
@@ -98,7 +102,7 @@ impl Stream {
             }
         }
         if let Some(start) = self.board.first_lost()
-            && self.may_retransmit(start)
+            && self.may_retransmit(now, start)
         {
             return self.retransmit(now, start, buf);
         }
@@ -118,18 +122,56 @@ impl Stream {
     }
 
     /// Whether a lost segment may be sent again now.
-    fn may_retransmit(&self, start: u64) -> bool {
+    fn may_retransmit(&mut self, now: Instant, start: u64) -> bool {
         let Some(segment) = self.board.get(start) else { return false };
+        let len = u64::from(segment.len);
         let in_flight = self.board.in_flight();
-        let cwnd_allows =
-            in_flight == 0 || in_flight + u64::from(segment.len) <= self.controller.cwnd();
+        let cwnd_allows = in_flight == 0 || in_flight + len <= self.controller.cwnd();
         cwnd_allows
             && self.peer_window.allows_again(segment.end(), self.board.segments_before(start))
+            && self.pacer_allows(now, len)
+    }
+
+    /// Whether `bytes` may be sent now; if not, the timer is set for when they may.
+    fn pacer_allows(&mut self, now: Instant, bytes: u64) -> bool {
+        match self.pacer.check(now, bytes) {
+            None => self.timers.stop(Timer::Pace),
+            Some(at) => {
+                self.timers.set(Timer::Pace, at);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The controller's rate goes to the pacer.
+    pub(super) fn update_pacing(&mut self, now: Instant) {
+        let rate = self.controller.pacing_rate(self.rtt.srtt());
+        self.pacer.set_rate(now, rate, self.max_payload().into());
+    }
+
+    /// There is nothing to send. If neither the window nor pacing is the reason, the application
+    /// or the peer's window is, and what is in flight says nothing about the path's bandwidth.
+    fn note_app_limited(&mut self) {
+        let room = self.controller.cwnd().saturating_sub(self.board.in_flight());
+        if room >= u64::from(self.max_payload())
+            && self.timers.get(Timer::Pace).is_none()
+            && self.board.first_lost().is_none()
+        {
+            self.board.mark_app_limited();
+        }
+    }
+
+    /// `bytes` of data go out.
+    fn note_sent(&mut self, now: Instant, bytes: u64) {
+        self.pacer.on_sent(now, bytes);
+        self.controller.on_sent(bytes);
     }
 
     fn retransmit(&mut self, now: Instant, start: u64, buf: &mut Vec<u8>) -> Option<Outgoing> {
         let segment = self.board.retransmit(now, start)?;
         self.stats.segments_retransmitted += 1;
+        self.note_sent(now, segment.len.into());
         self.after_sending(now);
         if segment.fin {
             return Some(self.fin_header(segment.start));
@@ -165,6 +207,9 @@ impl Stream {
         if room < full && self.must_hold_short_segment(now) {
             return None;
         }
+        if !self.due.tail_probe && !self.pacer_allows(now, room as u64) {
+            return None;
+        }
         self.send_new(now, buf, room)
     }
 
@@ -196,6 +241,7 @@ impl Stream {
         self.send.advance(len);
         self.board.push(now, u32::try_from(len).unwrap_or(u32::MAX), false);
         self.stats.bytes_sent += len as u64;
+        self.note_sent(now, len as u64);
         if self.send.unsent() == 0 {
             self.due.flush = false;
             self.timers.stop(Timer::Nagle);
@@ -242,10 +288,21 @@ impl Stream {
     }
 
     fn pure_ack(&mut self, buf: &mut Vec<u8>) -> Outgoing {
-        if self.recv.has_gap() {
+        if self.has_gap() {
             self.sack_blocks().encode(buf);
         }
         self.header(Flags::ACK, self.board.nxt())
+    }
+
+    /// Whether something has arrived ahead of what is missing.
+    pub(super) fn has_gap(&self) -> bool {
+        self.recv.has_gap() || self.early_fin().is_some()
+    }
+
+    /// The number of a FIN that is ahead of missing data. It is reported like data, so that the
+    /// sender sees at once that what it sent just before is lost; a Go node would not understand.
+    fn early_fin(&self) -> Option<u64> {
+        self.fin_at.filter(|_| !self.fin_received && !self.is_go())
     }
 
     /// The range with the latest arrival, then others in turn, so that the loss of one
@@ -264,6 +321,12 @@ impl Stream {
                     break;
                 }
             }
+        }
+        if let Some(fin) = self.early_fin() {
+            chosen.retain(|(_, right)| *right != fin);
+            chosen.truncate(MAX_BLOCKS - 1);
+            let left = ranges.containing(fin.saturating_sub(1)).map_or(fin, |(left, _)| left);
+            chosen.push((left, fin + 1));
         }
         chosen.sort_unstable();
         let mut blocks = SackBlocks::default();
@@ -317,6 +380,7 @@ impl Stream {
     fn restart_after_pause(&mut self, now: Instant) {
         if self.board.is_empty() && now.saturating_duration_since(self.last_sent) > self.rtt.rto() {
             self.controller.on_restart(now);
+            self.update_pacing(now);
         }
     }
 

@@ -10,6 +10,10 @@ use super::ranges::RangeSet;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// A segment that waited behind a gap is handed on as it is from this size, else gathered.
 const KEEP_WHOLE_BYTES: usize = 4096;
+/// One that arrives in order is a chunk of its own from this size: few of them make a chunk.
+const OWN_CHUNK_BYTES: usize = 16 * 1024;
+/// Room for chunks that an idle stream keeps.
+const IDLE_CHUNKS: usize = 4;
 /// Room for segments behind a gap: one for so many bytes of buffer, so that a flood of tiny ones
 /// cannot cost many times their size.
 const BYTES_PER_SEGMENT: usize = 256;
@@ -36,6 +40,10 @@ pub(super) struct Assembler {
     ready: VecDeque<Bytes>,
     /// The end of the in-order data, still growing.
     tail: BytesMut,
+    /// Bytes that came since everything was last read, and what that makes of the next `tail`:
+    /// it should be as large as it will get, so that it need not grow.
+    gathered: usize,
+    next_tail: usize,
     ready_bytes: usize,
     /// Disjoint segments behind a gap, by start.
     waiting: BTreeMap<u64, Bytes>,
@@ -52,6 +60,8 @@ impl Assembler {
             limit,
             ready: VecDeque::new(),
             tail: BytesMut::new(),
+            gathered: 0,
+            next_tail: 0,
             ready_bytes: 0,
             waiting: BTreeMap::new(),
             ranges: RangeSet::default(),
@@ -74,7 +84,9 @@ impl Assembler {
         }
         let known = usize::try_from(self.rcv_nxt - start).unwrap_or(usize::MAX);
         self.append(payload.get(known..).unwrap_or_default());
-        self.take_waiting();
+        if !self.waiting.is_empty() {
+            self.take_waiting();
+        }
         Inserted::InOrder
     }
 
@@ -125,16 +137,36 @@ impl Assembler {
             return;
         }
         self.ready_bytes += data.len();
-        self.tail.extend_from_slice(data);
-        if self.tail.len() >= CHUNK_BYTES {
+        if data.len() >= OWN_CHUNK_BYTES {
+            self.cut_tail();
+            self.ready.push_back(Bytes::copy_from_slice(data));
+            return;
+        }
+        self.gathered += data.len();
+        if self.tail.len() + data.len() > CHUNK_BYTES {
             self.cut_tail();
         }
+        if self.tail.is_empty() && self.tail.capacity() < data.len() {
+            self.tail = BytesMut::with_capacity(self.next_tail.max(data.len()));
+        }
+        self.tail.extend_from_slice(data);
     }
 
     fn cut_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.ready.push_back(self.tail.split().freeze());
+            self.ready.push_back(std::mem::take(&mut self.tail).freeze());
         }
+    }
+
+    /// Everything has been read: an idle stream keeps no buffer.
+    fn rest(&mut self) {
+        self.tail = BytesMut::new();
+        if self.ready.capacity() > IDLE_CHUNKS {
+            self.ready = VecDeque::new();
+        }
+        let usual = self.gathered.max(self.next_tail / 2);
+        self.next_tail = usual.checked_next_power_of_two().unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        self.gathered = 0;
     }
 
     /// The peer's FIN takes a number, too.
@@ -167,6 +199,9 @@ impl Assembler {
             done += n;
         }
         self.ready_bytes -= done;
+        if done > 0 && self.ready_bytes == 0 {
+            self.rest();
+        }
         done
     }
 
@@ -175,9 +210,13 @@ impl Assembler {
         let chunk = match self.ready.front_mut() {
             Some(front) if front.len() > max => front.split_to(max),
             Some(_) => self.ready.pop_front().unwrap_or_default(),
-            None => self.tail.split_to(self.tail.len().min(max)).freeze(),
+            None if self.tail.len() > max => self.tail.split_to(max).freeze(),
+            None => std::mem::take(&mut self.tail).freeze(),
         };
         self.ready_bytes -= chunk.len();
+        if !chunk.is_empty() && self.ready_bytes == 0 {
+            self.rest();
+        }
         chunk
     }
 
@@ -193,6 +232,21 @@ impl Assembler {
     pub(super) fn drop_waiting(&mut self) {
         self.waiting.clear();
         self.ranges.clear();
+    }
+
+    /// Takes more from now on. Never less: what was offered may be used.
+    pub(super) fn grow(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
+    /// Bytes held at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// First offset that the application has not read.
+    pub(super) fn consumed(&self) -> u64 {
+        self.rcv_nxt - self.ready_bytes as u64
     }
 
     /// Next offset expected.

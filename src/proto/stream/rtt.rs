@@ -14,6 +14,8 @@ const MAX_BACKOFF: u32 = 16;
 pub(super) struct RttEstimator {
     smoothed: Option<(Duration, Duration)>,
     min: Option<Duration>,
+    /// What other streams on the path have measured (RFC 9040).
+    expected: Option<Duration>,
     backoff: u32,
     initial_rto: Duration,
     min_rto: Duration,
@@ -25,6 +27,7 @@ impl RttEstimator {
         Self {
             smoothed: None,
             min: None,
+            expected: None,
             backoff: 0,
             initial_rto: config.initial_rto,
             min_rto: config.min_rto,
@@ -63,7 +66,8 @@ impl RttEstimator {
     /// The retransmission timeout, with back-off.
     pub(super) fn rto(&self) -> Duration {
         let base = match self.smoothed {
-            None => self.initial_rto,
+            // Three times what is expected, as RFC 6298 makes of the first measurement.
+            None => self.expected.map_or(self.initial_rto, |rtt| rtt * 3),
             // RFC 6298 s2.3: SRTT + max(G, K * RTTVAR), K = 4
             Some((srtt, rttvar)) => srtt + GRANULARITY.max(rttvar * 4),
         };
@@ -72,6 +76,20 @@ impl RttEstimator {
 
     pub(super) fn srtt(&self) -> Option<Duration> {
         self.smoothed.map(|(srtt, _)| srtt)
+    }
+
+    /// Until something is measured, this is what to go by.
+    pub(super) fn expect(&mut self, rtt: Duration) {
+        self.expected = Some(rtt);
+    }
+
+    pub(super) fn expected(&self) -> Option<Duration> {
+        self.expected
+    }
+
+    /// RTTVAR, half of what is expected before anything is measured.
+    pub(super) fn rttvar(&self) -> Option<Duration> {
+        self.smoothed.map(|(_, rttvar)| rttvar).or(self.expected.map(|rtt| rtt / 2))
     }
 
     pub(super) fn min_rtt(&self) -> Option<Duration> {

@@ -1,14 +1,22 @@
 //! What was sent and is not acknowledged, segment by segment (RFC 6675's scoreboard).
 //!
 //! Segments are atoms: a Go node drops a retransmission that does not start exactly at the byte it
-//! expects, so boundaries never change once a segment was sent. Every counter that a packet needs
-//! is kept up to date, so nothing here scans the flight: it may hold 50,000 segments.
+//! expects, so boundaries don't change once a segment was sent. Only toward our own nodes, and
+//! only when the path has become too small for them, segments are cut again ([`recut`]): a piece
+//! never crosses a boundary that was ever sent, so whatever SACK reports still is whole segments.
+//! Every counter that a packet needs is kept up to date, so nothing that happens for each packet
+//! scans the flight: it may hold 50,000 segments.
+//!
+//! [`recut`]: Scoreboard::recut
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::congestion::RateSample;
 use super::ranges::RangeSet;
+
+/// Room for segments that an idle stream keeps: requests and answers need not allocate.
+const IDLE_SEGMENTS: usize = 4;
 
 /// One transmitted segment. A FIN is a segment of one number.
 #[derive(Debug, Clone)]
@@ -20,6 +28,10 @@ pub(super) struct SentSegment {
     pub(super) retransmits: u16,
     pub(super) sacked: bool,
     pub(super) lost: bool,
+    /// There was less to send than the path would have taken when it was last sent.
+    is_app_limited: bool,
+    /// Microseconds in which the data was sent that was in flight when it was last sent.
+    send_elapsed: u32,
     /// Number of its last transmission; orders transmissions of equal time.
     pub(super) tx: u64,
     /// Bytes delivered on the stream when it was last sent, and when that was.
@@ -73,6 +85,12 @@ pub(super) struct Scoreboard {
     highest_delivered: u64,
     delivered: u64,
     delivered_at: Option<Instant>,
+    /// When the newest segment that has arrived was sent: the flight being measured begins here.
+    first_sent: Option<Instant>,
+    /// What is delivered up to here tells how much there was to send, not what the path takes.
+    app_limited_until: u64,
+    /// Bytes found lost so far, timeouts not included.
+    lost_bytes: u64,
 }
 
 impl Scoreboard {
@@ -92,14 +110,15 @@ impl Scoreboard {
             highest_delivered: 1,
             delivered: 0,
             delivered_at: None,
+            first_sent: None,
+            app_limited_until: 0,
+            lost_bytes: 0,
         }
     }
 
     /// Records a new segment of `len` bytes, or FIN.
     pub(super) fn push(&mut self, now: Instant, len: u32, fin: bool) {
-        if self.in_flight == 0 {
-            self.delivered_at = Some(now);
-        }
+        let send_elapsed = self.begin_flight(now);
         let segment = SentSegment {
             start: self.nxt,
             len,
@@ -108,6 +127,8 @@ impl Scoreboard {
             retransmits: 0,
             sacked: false,
             lost: false,
+            is_app_limited: self.app_limited_until > 0,
+            send_elapsed,
             tx: self.next_tx,
             delivered: self.delivered,
             delivered_at: self.delivered_at.unwrap_or(now),
@@ -119,9 +140,26 @@ impl Scoreboard {
         self.segments.push_back(segment);
     }
 
+    /// For the delivery rate: a flight starts anew if nothing is in the network. Returns how long
+    /// the present one has been sent.
+    fn begin_flight(&mut self, now: Instant) -> u32 {
+        if self.in_flight == 0 {
+            self.delivered_at = Some(now);
+            self.first_sent = Some(now);
+        }
+        let elapsed = self.first_sent.map(|first| now.saturating_duration_since(first));
+        u32::try_from(elapsed.unwrap_or_default().as_micros()).unwrap_or(u32::MAX)
+    }
+
+    /// The path would take more than there is to send.
+    pub(super) fn mark_app_limited(&mut self) {
+        self.app_limited_until = (self.delivered + self.in_flight).max(1);
+    }
+
     /// Records that the segment at `start` is sent again, and returns it.
     pub(super) fn retransmit(&mut self, now: Instant, start: u64) -> Option<SentSegment> {
         let index = self.index_of(start)?;
+        let send_elapsed = self.begin_flight(now);
         let segment = self.segments.get_mut(index)?;
         if segment.lost {
             segment.lost = false;
@@ -130,6 +168,8 @@ impl Scoreboard {
         }
         segment.last_sent = now;
         segment.retransmits = segment.retransmits.saturating_add(1);
+        segment.is_app_limited = self.app_limited_until > 0;
+        segment.send_elapsed = send_elapsed;
         segment.tx = self.next_tx;
         segment.delivered = self.delivered;
         segment.delivered_at = self.delivered_at.unwrap_or(now);
@@ -164,6 +204,20 @@ impl Scoreboard {
         delivery.acked += offset - self.una;
         self.una = offset;
         self.sacked.remove_below(offset);
+        if self.segments.is_empty() {
+            self.rest();
+        }
+    }
+
+    /// Nothing is outstanding: an idle stream keeps little.
+    fn rest(&mut self) {
+        self.log.clear();
+        if self.segments.capacity() > IDLE_SEGMENTS {
+            self.segments = VecDeque::new();
+        }
+        if self.log.capacity() > IDLE_SEGMENTS {
+            self.log = VecDeque::new();
+        }
     }
 
     /// The peer holds `left..right`, out of order. Only whole segments count.
@@ -209,15 +263,22 @@ impl Scoreboard {
         }
         if d.newest.as_ref().is_none_or(|newest| newest.tx < segment.tx) {
             d.newest = Some(segment.clone());
+            self.first_sent = Some(segment.last_sent);
         }
         self.highest_delivered = self.highest_delivered.max(segment.end());
     }
 
     /// The delivery rate over the flight of `segment`, which has just been delivered.
-    pub(super) fn rate_sample(&self, now: Instant, segment: &SentSegment) -> RateSample {
+    pub(super) fn rate_sample(&mut self, now: Instant, segment: &SentSegment) -> RateSample {
+        if self.delivered > self.app_limited_until {
+            self.app_limited_until = 0;
+        }
+        let send_elapsed = Duration::from_micros(segment.send_elapsed.into());
         RateSample {
             delivered: self.delivered - segment.delivered,
-            interval: now.saturating_duration_since(segment.delivered_at),
+            interval: now.saturating_duration_since(segment.delivered_at).max(send_elapsed),
+            prior_delivered: segment.delivered,
+            is_app_limited: segment.is_app_limited,
         }
     }
 
@@ -242,8 +303,25 @@ impl Scoreboard {
         {
             segment.lost = true;
             self.in_flight -= u64::from(segment.len);
+            self.lost_bytes += u64::from(segment.len);
             self.lost.insert(start);
         }
+    }
+
+    /// Nothing was lost after all: what counts as lost is in flight again, as it was sent.
+    pub(super) fn forget_losses(&mut self) {
+        for start in std::mem::take(&mut self.lost) {
+            if let Some(index) = self.index_of(start)
+                && let Some(segment) = self.segments.get_mut(index)
+            {
+                segment.lost = false;
+                self.in_flight += u64::from(segment.len);
+            }
+        }
+        let in_flight = self.segments.iter().filter(|segment| segment.is_in_flight());
+        let mut log: Vec<_> = in_flight.map(|segment| (segment.tx, segment.start)).collect();
+        log.sort_unstable();
+        self.log = log.into();
     }
 
     /// Everything that is not delivered is lost.
@@ -254,6 +332,38 @@ impl Scoreboard {
         }
         self.in_flight = 0;
         self.log.clear();
+    }
+
+    /// Cuts what is too large for segments of `max` bytes, since the path does not carry it any
+    /// more: pieces take its place, lost, to be sent again. `cut` says how much of a number of
+    /// bytes from an offset makes the next piece, all of them if it likes. Returns whether there
+    /// were any such segments.
+    pub(super) fn recut(&mut self, max: u32, mut cut: impl FnMut(u64, u32) -> u32) -> bool {
+        let is_too_large = |segment: &SentSegment| segment.len > max && !segment.sacked;
+        let Some(first) = self.segments.iter().position(is_too_large) else { return false };
+        for segment in self.segments.split_off(first) {
+            if !is_too_large(&segment) {
+                self.segments.push_back(segment);
+                continue;
+            }
+            if segment.lost {
+                self.lost.remove(&segment.start);
+            } else {
+                self.in_flight -= u64::from(segment.len);
+            }
+            let end = segment.end();
+            // What is acknowledged of it was delivered.
+            let mut start = segment.start.max(self.una);
+            self.delivered += start - segment.start;
+            while start < end {
+                let most = u32::try_from(end - start).unwrap_or(u32::MAX).min(max);
+                let len = cut(start, most).clamp(1, most);
+                self.lost.insert(start);
+                self.segments.push_back(SentSegment { start, len, lost: true, ..segment.clone() });
+                start += u64::from(len);
+            }
+        }
+        true
     }
 
     /// Forgets all SACK marks: the peer has dropped what it had reported (RFC 2018 s8).
@@ -335,6 +445,16 @@ impl Scoreboard {
     pub(super) fn sacked_segments(&self) -> usize {
         self.sacked_segments
     }
+
+    /// All bytes delivered so far, in order or not.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// All bytes found lost so far, timeouts not included.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
+    }
 }
 
 #[cfg(test)]
@@ -411,6 +531,44 @@ mod tests {
         assert!(!d.reordered);
         board.ack(now, 31, &mut d);
         assert!(d.reordered);
+    }
+
+    fn all(board: &Scoreboard) -> Vec<(u64, u32, bool)> {
+        board.segments.iter().map(|s| (s.start, s.len, s.lost)).collect()
+    }
+
+    #[test]
+    fn what_is_too_large_is_cut_into_lost_pieces_but_not_what_has_arrived() {
+        let (mut board, now) = board(3);
+        let mut d = Delivery::default();
+        board.push(now, 3, false);
+        board.sack(now, 11, 21, &mut d);
+        board.ack(now, 4, &mut d);
+        assert!(board.recut(4, |_, len| len));
+        let pieces = [(4, 4, true), (8, 3, true), (11, 10, false)];
+        let rest = [(21, 4, true), (25, 4, true), (29, 2, true), (31, 3, false)];
+        assert_eq!(all(&board), [&pieces[..], &rest[..]].concat());
+        assert_eq!((board.in_flight(), board.first_lost(), board.lost.len()), (3, Some(4), 5));
+        assert!(!board.recut(4, |_, len| len), "once");
+
+        board.retransmit(now, 4);
+        board.sack(now, 4, 8, &mut d);
+        board.sack(now, 21, 31, &mut d); // the whole segment had arrived
+        assert_eq!((board.in_flight(), board.first_lost()), (3, Some(8)));
+        board.ack(now, 34, &mut d);
+        assert!(board.is_empty() && board.lost.is_empty() && board.in_flight() == 0);
+        assert_eq!(board.delivered, 33);
+    }
+
+    #[test]
+    fn pieces_are_cut_where_the_caller_wants_and_again_inside() {
+        let (mut board, _) = board(1);
+        board.recut(5, |start, len| if start == 6 { 1 } else { len });
+        assert_eq!(all(&board), [(1, 5, true), (6, 1, true), (7, 4, true)]);
+        board.recut(2, |_, len| len);
+        let starts: Vec<u64> = board.segments.iter().map(|s| s.start).collect();
+        assert_eq!(starts, [1, 3, 5, 6, 7, 9]);
+        assert_eq!((board.lost.len(), board.in_flight()), (6, 0));
     }
 
     #[test]

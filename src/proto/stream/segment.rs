@@ -5,6 +5,8 @@ use crate::wire::{Flags, Seq};
 
 /// Bytes that one count of the window field stands for at a Go node, and in every SYN and SYN-ACK.
 pub const GO_UNIT_BYTES: usize = 1152;
+/// The largest payload that a Go node puts into a segment.
+pub(super) const GO_LARGEST_SEGMENT: usize = 4096;
 /// The window a Go node announces when idle; more is understood, but never used.
 pub(super) const GO_WINDOW_SEGMENTS: u16 = 512;
 /// Most unacknowledged segments toward a Go node: what it keeps behind a gap.

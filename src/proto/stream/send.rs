@@ -4,8 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::wire::sack::{MAX_ENCODED_LEN, looks_like_sack};
+
 /// Small writes are gathered, and large ones cut, into chunks of at most this size.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Room for chunks that an idle stream keeps.
+const IDLE_CHUNKS: usize = 4;
 
 /// A queue of chunks with absolute offsets. It knows bytes only; which of them make a segment is
 /// kept by the [`Scoreboard`](super::scoreboard::Scoreboard).
@@ -110,6 +114,15 @@ impl SendBuffer {
         self.copy(chunk, start, len, out);
     }
 
+    /// How many of `len` bytes from `start`, which were sent before, make a segment: only the
+    /// first if the peer would take them for SACK blocks.
+    pub(super) fn piece_len(&self, start: u64, len: u32) -> u32 {
+        let mut head = Vec::new();
+        let look = usize::try_from(len).unwrap_or(usize::MAX).min(MAX_ENCODED_LEN);
+        self.copy_sent(start, look, &mut head);
+        if looks_like_sack(&head) { 1 } else { len }
+    }
+
     fn copy(&self, chunk: usize, mut start: u64, mut len: usize, out: &mut Vec<u8>) {
         for chunk in self.chunks.range(chunk.min(self.chunks.len())..) {
             let from = usize::try_from(start.saturating_sub(chunk.start)).unwrap_or(usize::MAX);
@@ -134,6 +147,9 @@ impl SendBuffer {
             self.chunks.pop_front();
             self.cursor = self.cursor.saturating_sub(1);
         }
+        if self.chunks.is_empty() && self.chunks.capacity() > IDLE_CHUNKS {
+            self.chunks = VecDeque::new();
+        }
     }
 
     /// Nothing will be sent any more.
@@ -147,6 +163,13 @@ impl SendBuffer {
     /// Bytes that can be written now.
     pub(super) fn room(&self) -> usize {
         self.limit.saturating_sub(self.buffered())
+    }
+
+    /// Doubles the limit, up to `most`; whether it has grown.
+    pub(super) fn grow(&mut self, most: usize) -> bool {
+        let before = self.limit;
+        self.limit = self.limit.max(most.min(self.limit.saturating_mul(2)));
+        self.limit > before
     }
 
     /// Bytes that are not acknowledged.

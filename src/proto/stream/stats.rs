@@ -29,6 +29,8 @@ pub struct StreamStats {
     pub segments_duplicate: u64,
     /// Data segments that found no room.
     pub segments_dropped: u64,
+    /// Times that segments in flight were cut again because the path had become too small.
+    pub recuts: u64,
     /// Losses after which the window was reduced, other than by timeout.
     pub recoveries: u64,
     /// Retransmission timeouts.

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use super::timers::Timer;
 use super::{State, Stream, StreamError};
 
+/// SYNs that are repeated after twice the round trip that is known from other streams, and what is
+/// added to it: the peer may have other things to do.
+const SOON_SYNS: u32 = 2;
+const SYN_SLACK: Duration = Duration::from_millis(20);
 /// Repetitions of a FIN that a Go node leaves unanswered: it forgets streams, and says nothing
 /// about those it does not know.
 const GO_FIN_RETRIES: u16 = 5;
@@ -22,6 +26,7 @@ impl Stream {
                 Timer::Reorder => self.detect_losses(now),
                 Timer::DelayedAck => self.due.ack = true,
                 Timer::Nagle => self.due.flush = true,
+                Timer::Pace => {} // whoever calls us asks for segments next
                 Timer::Persist => {
                     self.persist_backoff += 1;
                     self.due.window_probe = true;
@@ -46,13 +51,20 @@ impl Stream {
     }
 
     /// Time to the next SYN: 1, 2, 4 times the base, then by another path 2, 4, 8 times, and so
-    /// on; but never beyond the end of the attempt.
+    /// on; but never beyond the end of the attempt. If the round trip is known from other streams,
+    /// the first repetitions come sooner.
     pub(super) fn syn_interval(&self, now: Instant) -> Duration {
         let doublings = match self.syn_attempts {
             n @ 1..=SYNS_PER_PATH => n - 1,
             n => n.saturating_sub(SYNS_PER_PATH).min(16),
         };
-        let interval = (self.config.syn_retry * (1 << doublings)).min(self.config.max_rto);
+        let base = match self.rtt.expected() {
+            Some(rtt) if self.syn_attempts <= SOON_SYNS => {
+                self.config.syn_retry.min(rtt * 2 + SYN_SLACK)
+            }
+            _ => self.config.syn_retry,
+        };
+        let interval = (base * (1 << doublings)).min(self.config.max_rto);
         let end = self.last_received + self.config.connect_timeout;
         interval.min(end.saturating_duration_since(now))
     }
@@ -67,6 +79,7 @@ impl Stream {
         }
         if head.sacked {
             self.board.forget_sacks();
+            self.recut(); // the path may have shrunk since they were sent
         }
         if self.peer_window.is_closed(self.board.una()) {
             // No sign of congestion: this is how a closed window is probed.
@@ -77,7 +90,8 @@ impl Stream {
             let flight_size = self.board.flight_size().min(self.controller.cwnd());
             self.board.mark_all_lost();
             self.controller.on_timeout(now, first.then_some(flight_size));
-            self.loss.on_timeout(self.board.nxt());
+            self.loss.on_timeout(self.board.nxt(), first);
+            self.update_pacing(now);
             self.stats.timeouts += 1;
         }
         self.rtt.back_off();
@@ -91,7 +105,7 @@ impl Stream {
             return;
         }
         self.due.tail_probe = true;
-        self.loss.on_probe(self.board.nxt());
+        self.loss.on_probe();
         self.stats.tail_probes += 1;
         self.timers.set(Timer::Rto, now + self.rtt.rto());
     }

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     DelayedAck,
     /// A short segment held back by Nagle's rule is sent.
     Nagle,
+    /// Data held back by pacing is sent.
+    Pace,
     /// A small segment is sent into a closed window.
     Persist,
     /// The peer is probed if it has been silent.
@@ -32,13 +34,14 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Syn,
         Self::Rto,
         Self::TailProbe,
         Self::Reorder,
         Self::DelayedAck,
         Self::Nagle,
+        Self::Pace,
         Self::Persist,
         Self::KeepAlive,
         Self::Idle,

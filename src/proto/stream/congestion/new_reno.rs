@@ -1,21 +1,16 @@
-//! AIMD as TCP has it: RFC 5681, with SACK-based recovery (RFC 6675), an initial window of ten
-//! segments (RFC 6928) and byte counting (RFC 3465).
+//! AIMD as TCP has it: RFC 5681, with SACK-based recovery (RFC 6675), proportional rate reduction
+//! (RFC 6937), an initial window of ten segments (RFC 6928) and byte counting (RFC 3465).
 //!
 //! In slow start the window grows by all that was acknowledged, without the limit of RFC 3465:
 //! peers acknowledge whole batches of segments at once, and the limit would punish them for it.
 //! After a timeout, where a large acknowledgement often means that one hole was filled, the limit
 //! is one segment.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Ack, Controller};
-
-/// Segments of the initial window.
-const INITIAL_SEGMENTS: u64 = 10;
-/// Bytes the initial window never exceeds, unless two segments do (RFC 6928 s2).
-const INITIAL_BYTES: u64 = 14_600;
-/// Least window after a loss, in segments.
-const MIN_SEGMENTS: u64 = 2;
+use super::prr::Prr;
+use super::{Ack, Congestion, Controller, MIN_SEGMENTS};
+use super::{initial_window, is_window_used, window_pacing_rate};
 
 /// The controller of RFC 5681.
 #[derive(Debug, Clone)]
@@ -26,6 +21,9 @@ pub struct NewReno {
     /// Bytes acknowledged since the window last grew in congestion avoidance.
     bytes_acked: u64,
     after_timeout: bool,
+    recovery: Option<Prr>,
+    /// Window and threshold before the last reduction.
+    undo: Option<(u64, u64)>,
 }
 
 impl NewReno {
@@ -34,12 +32,42 @@ impl NewReno {
     pub fn new(max_payload: u64) -> Self {
         let mss = max_payload.max(1);
         let cwnd = initial_window(mss);
-        Self { mss, cwnd, ssthresh: u64::MAX, bytes_acked: 0, after_timeout: false }
+        Self {
+            mss,
+            cwnd,
+            ssthresh: u64::MAX,
+            bytes_acked: 0,
+            after_timeout: false,
+            recovery: None,
+            undo: None,
+        }
+    }
+
+    fn reduce(&mut self, flight_size: u64) {
+        self.undo = Some((self.cwnd, self.ssthresh));
+        // RFC 5681 eq. 4
+        self.ssthresh = (flight_size / 2).max(MIN_SEGMENTS * self.mss);
     }
 }
 
 impl Controller for NewReno {
+    fn on_sent(&mut self, bytes: u64) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.on_sent(bytes);
+        }
+    }
+
     fn on_ack(&mut self, ack: &Ack) {
+        if let Some(recovery) = &mut self.recovery {
+            if ack.in_recovery {
+                let is_safe = ack.acked > 0;
+                self.cwnd = recovery.on_ack(ack.delivered, ack.in_flight, is_safe, self.mss);
+            } else {
+                self.recovery = None;
+                self.cwnd = self.ssthresh;
+            }
+            return;
+        }
         if ack.in_recovery && !self.after_timeout || ack.acked == 0 {
             return;
         }
@@ -51,7 +79,7 @@ impl Controller for NewReno {
             let limit = if self.after_timeout { self.mss } else { u64::MAX };
             let room = self.ssthresh - self.cwnd;
             self.cwnd += ack.acked.min(limit).min(room);
-        } else if ack.in_flight_before + self.mss >= self.cwnd {
+        } else if is_window_used(self.cwnd, self.mss, ack.in_flight_before) {
             self.bytes_acked += ack.acked;
             if self.bytes_acked >= self.cwnd {
                 self.bytes_acked -= self.cwnd;
@@ -63,21 +91,31 @@ impl Controller for NewReno {
         }
     }
 
-    fn on_congestion(&mut self, _now: Instant, flight_size: u64) {
-        // RFC 5681 eq. 4
-        self.ssthresh = (flight_size / 2).max(MIN_SEGMENTS * self.mss);
-        self.cwnd = self.ssthresh;
+    fn on_congestion(&mut self, loss: &Congestion) {
+        self.reduce(loss.flight_size);
+        self.recovery = Some(Prr::new(loss.flight_size, self.ssthresh));
+        self.cwnd = loss.in_flight + self.mss;
         self.bytes_acked = 0;
         self.after_timeout = false;
     }
 
     fn on_timeout(&mut self, _now: Instant, flight_size: Option<u64>) {
         if let Some(flight_size) = flight_size {
-            self.ssthresh = (flight_size / 2).max(MIN_SEGMENTS * self.mss);
+            self.reduce(flight_size);
         }
         self.cwnd = self.mss;
         self.bytes_acked = 0;
         self.after_timeout = true;
+        self.recovery = None;
+    }
+
+    fn on_spurious(&mut self) {
+        if let Some((cwnd, ssthresh)) = self.undo.take() {
+            self.cwnd = self.cwnd.max(cwnd);
+            self.ssthresh = ssthresh;
+            self.recovery = None;
+            self.after_timeout = false;
+        }
     }
 
     fn on_restart(&mut self, _now: Instant) {
@@ -101,22 +139,16 @@ impl Controller for NewReno {
     fn ssthresh(&self) -> u64 {
         self.ssthresh
     }
-}
 
-fn initial_window(mss: u64) -> u64 {
-    (INITIAL_SEGMENTS * mss).min(INITIAL_BYTES.max(MIN_SEGMENTS * mss))
+    fn pacing_rate(&self, srtt: Option<Duration>) -> Option<u64> {
+        window_pacing_rate(self.cwnd, self.ssthresh, srtt)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{MSS, ack, loss};
     use super::*;
-
-    const MSS: u64 = 1000;
-
-    fn ack(acked: u64, in_flight_before: u64, in_recovery: bool) -> Ack {
-        let now = Instant::now();
-        Ack { now, acked, in_flight_before, rtt: None, in_recovery, rate: None }
-    }
 
     #[test]
     fn slow_start_doubles_each_round_trip() {
@@ -136,10 +168,12 @@ mod tests {
     #[test]
     fn loss_halves_the_flight_and_then_growth_is_linear() {
         let mut reno = NewReno::new(MSS);
-        reno.on_congestion(Instant::now(), 40_000);
-        assert_eq!((reno.cwnd(), reno.ssthresh()), (20_000, 20_000));
+        reno.on_congestion(&loss(40_000));
+        assert_eq!(reno.ssthresh(), 20_000);
         reno.on_ack(&ack(5000, 20_000, true));
-        assert_eq!(reno.cwnd(), 20_000, "no growth during recovery");
+        assert!(reno.cwnd() <= 20_000, "no growth during recovery");
+        reno.on_ack(&ack(1000, 20_000, false));
+        assert_eq!(reno.cwnd(), 20_000, "the threshold, when it is over");
         for _ in 0..20 {
             reno.on_ack(&ack(1000, 20_000, false));
         }
@@ -155,6 +189,16 @@ mod tests {
         assert_eq!(reno.ssthresh(), 5000, "the second timeout in a row says nothing new");
         reno.on_ack(&ack(9000, 1000, true));
         assert_eq!(reno.cwnd(), 2000);
+    }
+
+    #[test]
+    fn a_loss_that_was_none_is_undone() {
+        let mut reno = NewReno::new(MSS);
+        reno.on_congestion(&loss(10_000));
+        reno.on_spurious();
+        assert_eq!((reno.cwnd(), reno.ssthresh()), (10_000, u64::MAX));
+        reno.on_spurious();
+        assert_eq!(reno.cwnd(), 10_000, "once");
     }
 
     #[test]

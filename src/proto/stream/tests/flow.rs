@@ -5,7 +5,14 @@ use super::*;
 const KB: usize = 1024;
 
 fn small_buffers() -> Arc<StreamConfig> {
-    Arc::new(StreamConfig { send_buffer: 64 * KB, recv_buffer: 64 * KB, ..StreamConfig::default() })
+    let (send_buffer, recv_buffer) = (64 * KB, 64 * KB);
+    Arc::new(StreamConfig {
+        send_buffer,
+        max_send_buffer: send_buffer,
+        recv_buffer,
+        max_recv_buffer: recv_buffer,
+        ..StreamConfig::default()
+    })
 }
 
 #[test]
@@ -265,7 +272,7 @@ fn nagle_holds_a_segment_for_forty_milliseconds_at_most() {
 }
 
 #[test]
-fn the_peers_largest_payload_is_honoured_and_ours_affects_new_segments_only() {
+fn the_peers_largest_payload_is_honoured_and_ours_holds_at_once() {
     let now = Instant::now();
     let mut payload = Vec::new();
     let options =
@@ -276,6 +283,7 @@ fn the_peers_largest_payload_is_honoured_and_ours_affects_new_segments_only() {
     stream.write(now, &[1; 5000]).unwrap();
     let sizes: Vec<_> = drain(&mut stream, now)[1..].iter().map(|s| s.payload.len()).collect();
     assert_eq!(sizes, [900, 900, 900, 900, 900, 500]);
+    feed(&mut stream, now, &Sent::new(ACK, 1, 5001, 512, &[]));
     stream.set_max_payload(400);
     stream.write(now, &[1; 800]).unwrap();
     assert!(drain(&mut stream, now).iter().all(|s| s.payload.len() == 400));
@@ -302,4 +310,33 @@ fn numbers_wrap_at_four_gigabytes() {
     feed(&mut stream, now, &Sent::new(ACK, irs.wrapping_add(3001), 1, 512, &data[3000..4000]));
     assert_eq!(drain(&mut stream, now)[0].ack, 20_001 - 5001);
     assert!(read_all(&mut stream, now) == data);
+}
+
+#[test]
+fn both_buffers_grow_to_what_the_path_takes_in_a_round_trip() {
+    let mut pair = Pair::new(&config());
+    pair.latency = 100 * MS;
+    let data = pattern(60_000_000);
+    let took = pair.transfer(0, &data);
+    // 14,600 bytes doubling each 200 ms: 12 rounds, where a window of 1 MiB would need 60.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(pair.ends[1].recv.limit() > 8 << 20, "{}", pair.ends[1].recv.limit());
+    assert_eq!(pair.ends[0].recv.limit(), 1 << 20, "nothing came this way");
+}
+
+#[test]
+fn buffers_of_equal_initial_and_largest_size_stay_as_they_are() {
+    let mut pair = Pair::new(&small_buffers());
+    let took = pair.transfer(0, &pattern(1_000_000));
+    assert!(took > MS * 40 * 14, "more than a window each round trip: {took:?}");
+    assert_eq!(pair.ends[1].recv.limit(), 64 * KB);
+}
+
+#[test]
+fn a_send_buffer_grows_only_for_a_writer_that_it_cuts_short() {
+    let mut pair = Pair::new(&config());
+    for _ in 0..100 {
+        pair.transfer(0, &pattern(100_000));
+    }
+    assert_eq!(pair.ends[0].write(pair.now, &vec![0; 2 << 20]), Ok(1 << 20));
 }

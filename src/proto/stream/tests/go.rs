@@ -78,10 +78,15 @@ fn every_segment_with_payload_carries_the_ack_flag_and_without_it_is_ignored() {
     assert!(pair.log.iter().all(|(.., s)| s.payload.is_empty() || s.flags.contains(ACK)));
 }
 
+fn hundred_segments() -> StreamConfig {
+    let recv_buffer = 115_200;
+    StreamConfig { recv_buffer, max_recv_buffer: recv_buffer, ..StreamConfig::default() }
+}
+
 #[test]
 fn toward_a_go_node_the_window_is_free_segments() {
     let now = Instant::now();
-    let config = Arc::new(StreamConfig { recv_buffer: 115_200, ..StreamConfig::default() });
+    let config = Arc::new(hundred_segments());
     let syn = Segment { flags: SYN, seq: Seq(0), ack: Seq(0), window: 512, payload: &[] };
     let mut stream = Stream::accept(now, config, &syn);
     assert_eq!(drain(&mut stream, now)[0].window, 100);
@@ -104,7 +109,7 @@ fn toward_a_go_node_the_window_is_free_segments() {
 #[test]
 fn a_probe_is_answered_only_if_the_window_was_zero_and_has_opened() {
     let now = Instant::now();
-    let config = Arc::new(StreamConfig { recv_buffer: 115_200, ..StreamConfig::default() });
+    let config = Arc::new(hundred_segments());
     let syn = Segment { flags: SYN, seq: Seq(0), ack: Seq(0), window: 512, payload: &[] };
     let mut stream = Stream::accept(now, config, &syn);
     for i in 0..100 {

@@ -23,7 +23,7 @@ fn options_in_syn_and_syn_ack_make_both_ends_native() {
     let mut pair = Pair::new(&config());
     for end in &pair.ends {
         let Some(Dialect::Native(options)) = end.dialect() else { panic!("{end:?}") };
-        assert_eq!((options.window_shift, options.half_close), (7, true));
+        assert_eq!((options.window_shift, options.half_close), (11, true));
     }
     pair.transfer(0, b"ping");
     pair.transfer(1, b"pong");

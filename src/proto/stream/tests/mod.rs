@@ -50,6 +50,11 @@ fn config() -> Arc<StreamConfig> {
     Arc::new(StreamConfig::default())
 }
 
+/// For what RFC 5681 and its kin say in numbers.
+fn reno() -> Arc<StreamConfig> {
+    Arc::new(StreamConfig { congestion: CongestionControl::NewReno, ..StreamConfig::default() })
+}
+
 fn transmit(stream: &mut Stream, now: Instant) -> Option<Sent> {
     let mut buf = Vec::new();
     let out = stream.poll_transmit(now, &mut buf)?;
@@ -96,7 +101,7 @@ fn accepted_from_go(now: Instant, config: Arc<StreamConfig>) -> Stream {
 /// A stream that has accepted one of our nodes' SYN; its SYN-ACK is out.
 fn accepted_from_native(now: Instant, config: Arc<StreamConfig>) -> Stream {
     let mut payload = Vec::new();
-    StreamConfig::default().options().encode(&mut payload);
+    StreamOptions { window_shift: 7, ..StreamConfig::default().options() }.encode(&mut payload);
     let syn = Segment { flags: SYN, seq: Seq(0), ack: Seq(0), window: 512, payload: &payload };
     let mut stream = Stream::accept(now, config, &syn);
     let answer = drain(&mut stream, now);

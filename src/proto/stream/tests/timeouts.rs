@@ -23,7 +23,7 @@ fn a_peer_that_vanishes_with_data_in_flight_fails_within_the_user_timeout() {
 
 #[test]
 fn progress_renews_the_user_timeout() {
-    let mut pair = Pair::new(&config());
+    let mut pair = Pair::new(&reno());
     let mut n = 0;
     pair.lose[0] = Box::new(move |sent| {
         n += u32::from(sent.is_data());
