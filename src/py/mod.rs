@@ -4,12 +4,13 @@
 //! ([`runtime`]) and the way results reach an event loop ([`bridge`]); it never decides what a
 //! packet means. Python users never import it; `python/pilot_agent` wraps every class.
 //!
-//! # Why there are three ways to wait
-//! Measured on two CPUs, a general future-to-awaitable conversion costs 50-260 us a call, mostly
-//! in thread wake-ups. So calls that repeat first try on the calling thread (no task, no hop);
-//! when they must wait, a waker pushes a token to the loop's one queue and rings its one bell,
-//! without the interpreter's lock; and only calls that happen a few times in a node's life
-//! (`close`, `find`, `resolve`) go through pyo3-async-runtimes.
+//! # Why there are four ways to wait
+//! A general future-to-awaitable conversion costs a task and two thread wake-ups a call. So what
+//! comes in great numbers has no future of ours at all ([`calls`]); what repeats is tried on the
+//! calling thread first, and when it must wait, a waker pushes a token to the loop's one queue and
+//! rings its one bell, without the interpreter's lock ([`op`], [`bridge`]); what touches files runs
+//! as a task; and only calls that happen a few times in a node's life (`close`, `find`, `resolve`)
+//! go through pyo3-async-runtimes. `docs/python-boundary.md` has the figures.
 
 mod bridge;
 mod buffer;
