@@ -92,12 +92,13 @@ fn the_default_and_cubic_leave_each_other_something() {
     }
 }
 
-/// What a socket's buffer and a receiver that is put aside allow is 81 and 90 %.
+/// A receiver that is put aside for 4 of 20 ms takes 80 %; more would need a window that queues, and
+/// holds up everybody else, whenever it is not.
 #[test]
 fn the_default_never_holds_loopback_back() {
     let ms = Duration::from_millis;
     for (buffer, pause, floor) in
-        [(4_000_000, ms(0), 0.97), (4_000_000, ms(4), 0.85), (400_000, ms(4), 0.77)]
+        [(4_000_000, ms(0), 0.97), (4_000_000, ms(4), 0.77), (400_000, ms(4), 0.77)]
     {
         let path = Path::loopback(buffer, pause);
         let figures = matrix::single(DEFAULT, &path, ms(50), ms(200));

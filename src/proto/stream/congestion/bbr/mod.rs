@@ -25,7 +25,7 @@
 //! a window made for that would run empty whenever the receiving process is not on a processor at
 //! the very moment. Nor is there pacing, since it could only be done by timers that are too coarse
 //! for it: the window limits alone. No radio is that short, so there a loss is the overflow of a
-//! socket's buffer, and the window gives way to it.
+//! socket's buffer, and the window gives way to it; nor does it ever grow to more than half a MiB.
 
 mod model;
 #[cfg(test)]
@@ -67,6 +67,11 @@ const HEAVY_LOSS_BETA: f64 = 0.9;
 const OVERFLOW_BETA: f64 = 0.7;
 const OVERFLOW_GROWTH: u64 = 32;
 const MIN_CEILING_BYTES: u64 = 64 * 1024;
+/// Most in flight where the round trip is too short to be told from scheduling: it queues in the
+/// receiver's socket buffer, in front of everybody else's packets. Measured on loopback at 2 GB/s:
+/// from 10 MiB to this, round trips beside a bulk stream fell from 6 ms to 0.5, and throughput rose
+/// by half, as the data stays in the processor's cache.
+const SHORT_PATH_CWND: u64 = 512 * 1024;
 
 /// The controller of the [module](self).
 #[derive(Debug, Clone)]
@@ -287,6 +292,9 @@ impl Bbr {
             self.cwnd = (self.cwnd + ack.delivered).min(target);
         } else if self.cwnd < target || ack.total_delivered < initial_window(self.mss) {
             self.cwnd += ack.delivered;
+        }
+        if self.model.is_below_floor() {
+            self.cwnd = self.cwnd.min(SHORT_PATH_CWND);
         }
         self.cwnd = self.cwnd.min(self.ceiling.unwrap_or(u64::MAX)).max(self.min_cwnd());
     }
