@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -104,6 +105,7 @@ def main() -> int:
     except NamespaceUnavailableError as error:
         mtus = MTUS[:1]
         print(f"on the machine's own loopback: {error}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what it started
     stolen, start = machine.steal_seconds(), time.monotonic()
     results = asyncio.run(run(plan, chosen(options), mtus))
     record["seconds"] = round(time.monotonic() - start)

@@ -43,7 +43,7 @@ from support.netns import enter_loopback_namespace  # noqa: E402
 from support.ours import Rendezvous  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MTU = 1500
 PIECE = 64 << 10
@@ -152,15 +152,15 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Outcome, Scene, Sender
                 if (
                     kind in (options.kind or kind).split(",")
                     and (options.scene or scene.name) == scene.name
-                    and (not words or any(_means(word, sender) for word in words))
+                    and (not words or any(_means(word, sender, senders) for word in words))
                 ):
                     outcome = Outcome(kind, sender.name, scene.name, sender.missing())
                     yield outcome, scene.shortened(options.seconds), sender
 
 
-def _means(word: str, sender: Sender) -> bool:
-    """A whole name, or a part of several."""
-    names = {each.name for each in (*SENDERS, *REQUESTERS)}
+def _means(word: str, sender: Sender, senders: Iterable[Sender]) -> bool:
+    """A whole name, or else a part of several."""
+    names = {each.name for each in senders}
     return word == sender.name if word in names else word in sender.name
 
 

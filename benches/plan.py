@@ -50,12 +50,12 @@ class Result:
     version: str = ""
     missing: str | None = None
     failed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What it could not do, and why; after the second time it is not asked again."""
+    """What it could not do, and why. It is asked again, but not for ever."""
     samples: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def gives_up(self, step: str) -> bool:
         """Whether it has failed at this too often to be asked again."""
-        return len(self.failed.get(step, ())) > 1
+        return len(self.failed.get(step, ())) > 3
 
     def median(self, metric: str) -> float | None:
         """The median over the rounds."""
@@ -95,6 +95,7 @@ async def measure(kind: type[Peer], lab: Lab, plan: Plan, result: Result, *, all
         steps |= {"requests": run.requests, "new streams": run.new_streams}
         steps |= {"new peers": run.new_peers, "requests beside bulk": run.beside_bulk}
     pending = {step: work for step, work in steps.items() if not result.gives_up(step)}
+    again: set[str] = set()
     while pending and not result.gives_up(_START):
         step = _START
         try:
@@ -102,9 +103,11 @@ async def measure(kind: type[Peer], lab: Lab, plan: Plan, result: Result, *, all
                 for step, work in list(pending.items()):
                     await work(session)
                     del pending[step]
-        except PeerError as error:  # the rest in another session: this one may hang
+        except PeerError as error:  # this session may hang: go on in another
             result.failed[step].append(str(error))
-            pending.pop(step, None)
+            if step in again:
+                pending.pop(step, None)
+            again.add(step)
 
 
 class _Round:
@@ -127,15 +130,16 @@ class _Round:
             await self._throughput(session, chunk)
 
     async def _throughput(self, session: Session, chunk: int) -> None:
-        size = min(8 * MIB, self.plan.size)
+        largest = min(self.plan.size, self.kind.largest)
+        size = min(8 * MIB, largest)
         try:
             for _ in range(2):  # the second warms up what grows with the rate
                 seconds = await session.client.call("send", size, chunk)
                 rate = size / seconds
-                size = max(int(min(self.plan.size, rate * self.plan.seconds) / 4), MIB)
+                size = max(int(min(largest, rate * self.plan.seconds) / 4), MIB)
         except NotImplementedError:
             return
-        size = max(int(min(self.plan.size, rate * self.plan.seconds)) // MIB, 1) * MIB
+        size = max(int(min(largest, rate * self.plan.seconds)) // MIB, 1) * MIB
         before = session.cpu()
         seconds = await session.client.call("send", size, chunk)
         cpu = session.cpu() - before

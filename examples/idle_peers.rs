@@ -5,7 +5,8 @@
 //! ```
 //! This process has one node. Another one, started by it, has a rendezvous and as many nodes as
 //! the first argument says; each gets a ping, so each is a peer with keys and keep-alives. Then
-//! nothing happens for as many seconds as the second argument says. Linux only.
+//! nothing happens for as many seconds as the second argument says. The other process opens five
+//! files for each of its nodes. Linux only.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;

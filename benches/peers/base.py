@@ -66,6 +66,8 @@ class Peer(ABC):
     driver: ClassVar[Driver] = "asyncio"
     """What asks: a program in Rust is a reference, and an API that blocks needs no event loop."""
     needs_rendezvous: ClassVar[bool] = False
+    largest: ClassVar[int] = 1 << 62
+    """Bytes that one transfer may have."""
     chunks: ClassVar[tuple[int, ...]] = (CHUNK,)
     """Sizes of a write, and of a read, that throughput is measured with; the best one counts."""
 

@@ -30,6 +30,8 @@ _HEADER = len(header(b"E"))
 class _Go(Peer):
     needs_rendezvous = True
     chunks = (_CHUNK,)
+    largest = 16 * _MIB
+    """A longer transfer stalls for good now and then, its reader waiting for more."""
 
     daemon: GoDaemon
 

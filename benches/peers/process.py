@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PeerError", "Process", "Session"]
 
-LIMIT = 40.0
+LIMIT = 25.0
 """Seconds that a start, or any one measurement, may take."""
 
 _LINE = 64 << 20

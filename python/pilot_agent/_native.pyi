@@ -217,6 +217,7 @@ class Trust:
 
 @final
 class Stream:
+    def set_congestion(self, name: str) -> None: ...
     @property
     def peer(self) -> str: ...
     @property

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .message import Peer
+    from .stream import Congestion
 
 __all__ = ["Node"]
 
@@ -59,6 +60,7 @@ class Node(Messaging, Connecting):
         heartbeat: float | None = None,
         max_message: int | None = None,
         inbox_limit: int | None = None,
+        congestion: Congestion | None = None,
     ) -> Opening[Self]:
         """Starts a node: ``await`` it, or enter it with ``async with``.
 
@@ -81,6 +83,8 @@ class Node(Messaging, Connecting):
             heartbeat: Seconds between two signs of life to the rendezvous.
             max_message: Largest message that this node takes, in bytes.
             inbox_limit: Bytes of messages that wait to be taken; more are not acknowledged.
+            congestion: What decides how fast this node's streams send: ``"bbr"`` (the default),
+                ``"cubic"`` or ``"newreno"``; see ``docs/performance.md``.
 
         Returns:
             The node, once awaited or entered.
@@ -107,6 +111,7 @@ class Node(Messaging, Connecting):
             "heartbeat": heartbeat,
             "max_message": max_message,
             "inbox_limit": inbox_limit,
+            "congestion": congestion,
         }
         return Opening(partial(cls._start, hostname, home_directory(home), options))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ._bridge import Signal
 from .errors import NodeClosed, PilotError
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from . import _native
     from ._bridge import Scope
 
-__all__ = ["Listener", "Stream"]
+__all__ = ["Congestion", "Listener", "Stream"]
+
+Congestion: TypeAlias = Literal["bbr", "cubic", "newreno"]
+"""What decides how fast a stream sends."""
 
 CHUNK: Final = 256 * 1024
 """Most bytes taken from the native part at once."""
@@ -278,6 +281,18 @@ class Stream:
             pass
         finally:
             self._readable.wake()
+
+    def set_congestion(self, congestion: Congestion) -> None:
+        """Chooses what decides how fast this end sends; it starts anew.
+
+        Args:
+            congestion: ``"bbr"``, ``"cubic"`` or ``"newreno"``.
+
+        Raises:
+            InvalidArgument: There is no such congestion control.
+            StreamClosed: The stream is over.
+        """
+        self._native.set_congestion(congestion)
 
     def abort(self) -> None:
         """Resets the stream: the peer gets an error, what was written may be lost."""

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::core::{Core, Shared};
 use super::error::NodeError;
 use crate::proto::endpoint::{StreamEnds, StreamId};
+use crate::proto::stream::congestion::CongestionControl;
 use crate::proto::stream::{State, Stream, StreamError, StreamStats};
 use crate::wire::Addr;
 
@@ -88,6 +89,19 @@ impl NodeStream {
     /// Why nothing can be written any more.
     pub fn try_write_shared(&self, data: &Bytes) -> Result<usize, NodeError> {
         self.act(|core, _, id| core.endpoint.with_stream(id, |stream| stream.write_shared(data)))
+    }
+
+    /// Chooses another congestion control for what this end sends. It starts anew.
+    ///
+    /// # Errors
+    /// The stream is gone.
+    pub fn set_congestion(&self, congestion: CongestionControl) -> Result<(), NodeError> {
+        self.act(|core, now, id| {
+            core.endpoint.with_stream(id, |stream| {
+                stream.set_congestion(now, congestion);
+                Ok(())
+            })
+        })
     }
 
     /// Ready when [`try_read`](Self::try_read) has something to say.

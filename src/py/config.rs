@@ -37,6 +37,9 @@ fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "heartbeat" => config.heartbeat = seconds(value)?,
         "peer_timeout" => config.lose_peers_after(seconds(value)?),
         "max_message" => config.max_message = value.extract()?,
+        "congestion" => {
+            config.stream.congestion = convert::congestion(&value.extract::<String>()?)?;
+        }
         "inbox_limit" => config.inbox_limit = value.extract()?,
         _ => return Err(errors::invalid(&format!("no such option: {name}"))),
     }

@@ -12,6 +12,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString};
 
 use super::errors;
 use crate::node::{Message, Payload, PayloadKind, PeerRef, Request};
+use crate::proto::stream::congestion::{CongestionControl, UnknownCongestionControl};
 use crate::wire::NodeId;
 
 /// From this size on, `bytes` are borrowed from Python instead of copied.
@@ -156,4 +157,9 @@ pub(crate) fn reply(
 /// `None`.
 pub(crate) fn nothing(py: Python<'_>, (): ()) -> PyResult<Py<PyAny>> {
     Ok(py.None())
+}
+
+/// A congestion control, by name.
+pub(crate) fn congestion(name: &str) -> PyResult<CongestionControl> {
+    name.parse().map_err(|error: UnknownCongestionControl| errors::invalid(&error.to_string()))
 }

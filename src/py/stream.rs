@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::bridge::Alarm;
 use super::buffer::Buffer;
+use super::convert;
 use super::errors::{OrRaise, invalid};
 use super::fork::Held;
 use super::info;
@@ -75,6 +76,14 @@ impl Stream {
                 }
             }
             Ok(Some(filled))
+        })
+    }
+
+    /// Chooses another congestion control, by name.
+    fn set_congestion(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        guarded(|| {
+            let congestion = convert::congestion(name)?;
+            self.stream.get()?.set_congestion(congestion).or_raise(py)
         })
     }
 

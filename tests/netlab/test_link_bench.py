@@ -24,7 +24,7 @@ def links(out: Path, *arguments: str) -> str:
 
 
 def test_each_kind_gives_its_figures(tmp_path: Path) -> None:
-    senders = "pilot-agent;pilot-agent, streams;TCP, CUBIC"
+    senders = "pilot-agent;TCP, CUBIC"
     table = links(tmp_path, "--scene", "1%", "--only", senders, "--seconds", "1")
     (path,) = tmp_path.glob("links-*.json")
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -32,6 +32,7 @@ def test_each_kind_gives_its_figures(tmp_path: Path) -> None:
         ("stream", "pilot-agent"),
         ("stream", "TCP, CUBIC"),
         ("relayed stream", "pilot-agent"),
+        ("requests", "pilot-agent, request()"),
         ("requests", "pilot-agent, streams"),
     ]
     for outcome in record["outcomes"]:

@@ -65,8 +65,9 @@ async def everything() -> None:
         async with bob.listen(4000) as listener:
             async with alice.open_stream("bob", 4000) as stream:
                 theirs: Stream = await soon(listener.accept())
-                await stream.write(bytes(3 << 20))
+                writing = asyncio.ensure_future(stream.write(bytes(3 << 20)))
                 assert len(await soon(theirs.readexactly(3 << 20))) == 3 << 20
+                await soon(writing)
                 await theirs.close()
             reader, writer = await soon(alice.open_connection("bob", 4000))
             theirs = await soon(listener.accept())

@@ -390,6 +390,13 @@ impl Stream {
         self.answers_soon = answers_soon;
     }
 
+    /// Chooses another congestion control, which starts anew; what is in flight stays.
+    pub fn set_congestion(&mut self, now: Instant, congestion: CongestionControl) {
+        self.controller = congestion.controller(now, self.max_payload().into());
+        self.pacer = Pacer::new(now);
+        self.timers.stop(Timer::Pace);
+    }
+
     /// Whether a read would not say "nothing yet".
     #[must_use]
     pub fn is_readable(&self) -> bool {
