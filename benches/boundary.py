@@ -1,7 +1,7 @@
-"""What the Python boundary costs: requests one at a time and many in flight, against plain asyncio.
+"""What the Python boundary costs: calls into Rust and back, against plain asyncio.
 
-Everything in one run, each other side in a process of its own, on loopback. Compare figures of
-one run only.
+`compare.py` compares with other libraries; this looks inside our own calls. Everything in one
+run, each other side in a process of its own, on loopback. Compare figures of one run only.
 """
 
 from __future__ import annotations
@@ -12,110 +12,55 @@ import contextlib
 import resource
 import ssl
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from peers.base import CHUNK, Lab, timed
-from peers.ours import OurRequest, OurStream
-from peers.sockets import AsyncioTls, AsyncioUdp
-from pilot_agent import Node
+from pilot_agent import Node, Rendezvous, Request
 from support.netns import NamespaceUnavailableError, enter_loopback_namespace
-from support.ours import Rendezvous
 
 PAYLOAD = bytes(64)
-SINK = 4000
 DEPTH = 64
+KIB = 1024
+PORT = 4000
 
 
-class OurRequests(OurRequest):
-    """The same with many tasks, each asking again as soon as it was answered."""
+class Echo(asyncio.DatagramProtocol):
+    """Sends back what comes."""
 
-    async def in_flight(self, count: int) -> float:
-        async def ask(times: int) -> None:
-            for _ in range(times):
-                await self.node.request(self.other, PAYLOAD)
+    transport: asyncio.DatagramTransport
 
-        start = time.perf_counter()
-        await asyncio.gather(*(ask(count // DEPTH) for _ in range(DEPTH)))
-        return count // DEPTH * DEPTH / (time.perf_counter() - start)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
 
-
-class OurBulk(OurStream):
-    """One way: what `Stream.write` takes and the other process throws away."""
-
-    size = CHUNK
-
-    async def start(self) -> None:
-        await super().start()
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, "--sink", self.lab.rendezvous, str(self.lab.directory)),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert self._process.stdout is not None, "asked for"
-        await self._process.stdout.readline()
-        self._bulk = await self.node.open_stream("sink", SINK)
-
-    async def stop(self) -> None:
-        self._process.kill()
-        await self._process.wait()
-        await super().stop()
-
-    async def one_way(self, count: int) -> float:
-        """MiB/s of `count` MiB."""
-        chunk, writes = bytes(self.size), (count << 20) // self.size
-        start = time.perf_counter()
-        for _ in range(writes):
-            await self._bulk.write(chunk)
-        await self._bulk.drain()
-        return (writes * self.size >> 20) / (time.perf_counter() - start)
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
 
 
-class OurCalls(OurRequest):
-    """What a call costs that needs no answer, by the way it takes into Rust and back."""
+class Answer(asyncio.DatagramProtocol):
+    """Wakes who waits."""
 
-    async def resolved(self, count: int) -> float:
-        """A look-up in memory as a future of pyo3-async-runtimes."""
-        address = await self.node.resolve(self.other)
-        return statistics.median(await timed(count, lambda: self.node.resolve(address))) * 1e6
+    waiting: asyncio.Future[bytes]
 
-    async def sent(self, count: int) -> float:
-        """The same look-up and a datagram, polled where it is called."""
-        address = await self.node.resolve(self.other)
-        once = lambda: self.node.send_datagram(address, 9, PAYLOAD)  # noqa: E731
-        return statistics.median(await timed(count, once)) * 1e6
+    def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002
+        self.waiting.set_result(data)
 
 
-class TlsMessages(AsyncioTls):
-    """Messages of 64 bytes on one TLS connection, read one by one at both ends."""
-
-    async def serve(self, *arguments: str) -> int:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, "--serve", *arguments), stdout=asyncio.subprocess.PIPE
-        )
-        assert self._process.stdout is not None, "asked for"
-        return int(await self._process.stdout.readline())
-
-    async def in_flight(self, count: int) -> float:
-        assert self.writer is not None, "started"
-        start = time.perf_counter()
-        for _ in range(DEPTH):
-            self.writer.write(PAYLOAD)
-        for _ in range(count - DEPTH):
-            await self.reader.readexactly(len(PAYLOAD))
-            self.writer.write(PAYLOAD)
-        await self.reader.readexactly(DEPTH * len(PAYLOAD))
-        return count / (time.perf_counter() - start)
+async def serve_udp(_root: Path) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+    await ready(transport.get_extra_info("sockname")[1])
 
 
-async def serve_messages(*certificate: str) -> None:
+async def serve_tls(root: Path) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
             while True:
@@ -123,109 +68,203 @@ async def serve_messages(*certificate: str) -> None:
         writer.close()
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(root / "tls.crt", root / "tls.key")
     server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=context)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    await ready(server.sockets[0].getsockname()[1])
+
+
+async def serve_node(root: Path) -> None:
+    async with (
+        Rendezvous.start("127.0.0.1:0") as rendezvous,
+        Node.start("server", rendezvous=rendezvous.address, home=root) as node,
+        node.listen(PORT) as listener,
+    ):
+
+        @node.on_request
+        async def answer(request: Request) -> bytes:
+            return request.payload
+
+        async def sink() -> None:
+            buffer = bytearray(256 * KIB)
+            async for stream in listener:
+                while await stream.readinto(buffer):
+                    pass
+
+        sinking = asyncio.create_task(sink())
+        await ready(rendezvous.address)
+        await sinking
+
+
+async def ready(where: object) -> None:
+    print(where, flush=True)
     await asyncio.Event().wait()
 
 
-async def serve_sink(rendezvous: str, home: str) -> None:
+@contextlib.asynccontextmanager
+async def served(kind: str, root: Path) -> AsyncIterator[str]:
+    """The other side, in a process of its own; where it is."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "--serve", kind, str(root)), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None, "asked for"
+    try:
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+class Measurement:
+    """Runs things a number of times and prints what came of it."""
+
+    def __init__(self, count: int, rounds: int) -> None:
+        self.count = count
+        self.rounds = rounds
+
+    async def rate(
+        self, label: str, unit: str, count: int, once: Callable[[int], Awaitable[float]]
+    ) -> None:
+        await once(max(count // 10, 1))
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        figures = [await once(count) for _ in range(self.rounds)]
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+        each = cpu / self.rounds / count * 1e6
+        spread = " ".join(f"{figure:.0f}" for figure in sorted(figures))
+        median = statistics.median(figures)
+        print(f"{label:44} {median:8.0f} {unit:5} {each:7.1f} us CPU ({spread})", flush=True)
+
+    async def latency(self, label: str, call: Callable[[], Awaitable[object]]) -> None:
+        async def once(count: int) -> float:
+            times = []
+            for _ in range(count):
+                start = time.perf_counter()
+                await call()
+                times.append(time.perf_counter() - start)
+            return statistics.median(times) * 1e6
+
+        await self.rate(label, "us", self.count, once)
+
+
+async def udp(measure: Measurement, root: Path) -> None:
+    async with served("udp", root) as port:
+        loop = asyncio.get_running_loop()
+        transport, answer = await loop.create_datagram_endpoint(
+            Answer, remote_addr=("127.0.0.1", int(port))
+        )
+
+        async def once() -> None:
+            answer.waiting = loop.create_future()
+            transport.sendto(PAYLOAD)
+            await answer.waiting
+
+        await measure.latency("asyncio UDP echo", once)
+        transport.close()
+
+
+async def tls(measure: Measurement, root: Path) -> None:
+    certificate = (
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        *("-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext"),
+        *("subjectAltName=DNS:localhost", "-keyout", "tls.key", "-out", "tls.crt"),
+    )
+    await asyncio.to_thread(subprocess.run, certificate, cwd=root, check=True, capture_output=True)
+    async with served("tls", root) as port:
+        trust = ssl.create_default_context(cafile=str(root / "tls.crt"))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(port), ssl=trust, server_hostname="localhost"
+        )
+
+        async def once() -> None:
+            writer.write(PAYLOAD)
+            await reader.readexactly(len(PAYLOAD))
+
+        async def many(count: int) -> float:
+            start = time.perf_counter()
+            for _ in range(DEPTH):
+                writer.write(PAYLOAD)
+            for _ in range(count - DEPTH):
+                await reader.readexactly(len(PAYLOAD))
+                writer.write(PAYLOAD)
+            await reader.readexactly(DEPTH * len(PAYLOAD))
+            return count / (time.perf_counter() - start)
+
+        await measure.latency("asyncio TLS echo", once)
+        await measure.rate(f"asyncio TLS echo, {DEPTH} in flight", "/s", measure.count * 10, many)
+        writer.close()
+
+
+async def ours(measure: Measurement, root: Path, mib: int) -> None:
     async with (
-        Node.start("sink", rendezvous=rendezvous, home=home) as node,
-        node.listen(SINK) as listener,
+        served("node", root) as rendezvous,
+        Node.start("client", rendezvous=rendezvous, home=root) as node,
     ):
-        print("ready", flush=True)
-        buffer = bytearray(CHUNK)
-        async for stream in listener:
-            while await stream.readinto(buffer):
-                pass
+        address = await node.resolve("server")
+
+        async def many(count: int) -> float:
+            async def ask() -> None:
+                for _ in range(count // DEPTH):
+                    await node.request("server", PAYLOAD)
+
+            start = time.perf_counter()
+            await asyncio.gather(*(ask() for _ in range(DEPTH)))
+            return count // DEPTH * DEPTH / (time.perf_counter() - start)
+
+        await measure.latency("request()", lambda: node.request("server", PAYLOAD))
+        await measure.rate(f"request(), {DEPTH} in flight", "/s", measure.count * 10, many)
+        # The same look-up in memory: as a future of pyo3-async-runtimes, and polled where it is
+        # called, with a datagram sent on top.
+        await measure.latency("pyo3-async-runtimes: resolve()", lambda: node.resolve(address))
+        await measure.latency(
+            "polled on the loop: send_datagram()", lambda: node.send_datagram(address, 9, PAYLOAD)
+        )
+        async with node.open_stream("server", PORT) as stream:
+            for size in (64 * KIB, 256 * KIB, 1024 * KIB):
+                await bulk(measure, mib, size, stream.write, stream.drain)
 
 
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-async def report(
-    label: str, unit: str, count: int, rounds: int, once: Callable[[int], Awaitable[float]]
+async def bulk(
+    measure: Measurement,
+    mib: int,
+    size: int,
+    write: Callable[[bytes], Awaitable[None]],
+    drain: Callable[[], Awaitable[None]],
 ) -> None:
-    await once(count // 10)
-    cpu = cpu_seconds()
-    figures = [await once(count) for _ in range(rounds)]
-    cpu = (cpu_seconds() - cpu) / rounds / count * 1e6
-    text = " ".join(f"{figure:.0f}" for figure in sorted(figures))
-    median = statistics.median(figures)
-    print(f"{label:34} {median:9.0f} {unit:4} cpu here {cpu:6.1f} us each   ({text})", flush=True)
+    chunk = bytes(size)
 
-
-def median_of(
-    round_trips: Callable[[int, bytes], Awaitable[list[float]]],
-) -> Callable[[int], Awaitable[float]]:
     async def once(count: int) -> float:
-        times = await round_trips(count, PAYLOAD)
-        return statistics.median(times) * 1e6
+        start = time.perf_counter()
+        for _ in range(count * KIB * KIB // size):
+            await write(chunk)
+        await drain()
+        return count / (time.perf_counter() - start)
 
-    return once
+    await measure.rate(f"Stream.write of {size // KIB} KiB, one way", "MiB/s", mib, once)
 
 
 async def run(options: argparse.Namespace) -> None:
-    count, many, rounds = options.count, options.count * 10, options.rounds
-    wanted = options.only.split(",")
+    measure = Measurement(options.count, options.rounds)
     with tempfile.TemporaryDirectory(prefix="pb") as directory:
         root = Path(directory)
-        with Rendezvous(root, "127.0.0.1:9000") as rendezvous:
-
-            def lab(name: str) -> Lab:
-                (root / name).mkdir()
-                return Lab(root / name, rendezvous.address)
-
-            for name, kind in (
-                ("udp", AsyncioUdp),
-                ("tls", TlsMessages),
-                ("stream", OurStream),
-                ("request", OurRequests),
-                ("calls", OurCalls),
-                ("bulk", OurBulk),
-            ):
-                if options.only and name not in wanted:
-                    continue
-                peer = kind(lab(name))
-                try:
-                    await peer.start()
-                    if isinstance(peer, OurBulk):
-                        for peer.size in (64 << 10, 256 << 10, 1 << 20):
-                            label = f"write of {peer.size >> 10} KiB, one way"
-                            await report(label, "MiB/s", options.mib, rounds, peer.one_way)
-                        continue
-                    if isinstance(peer, OurCalls):
-                        await report("pyo3-async-runtimes", "us", count, rounds, peer.resolved)
-                        await report("polled on the loop", "us", count, rounds, peer.sent)
-                        continue
-                    label = f"{name}, one at a time"
-                    await report(label, "us", count, rounds, median_of(peer.round_trips))
-                    if isinstance(peer, (TlsMessages, OurRequests)):
-                        await report(
-                            f"{name}, {DEPTH} in flight", "/s", many, rounds, peer.in_flight
-                        )
-                finally:
-                    await peer.stop()
+        if not options.ours:
+            await udp(measure, root)
+            await tls(measure, root)
+        await ours(measure, root, options.mib)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=3000, help="round trips (ten times in flight)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--mib", type=int, default=512, help="MiB of a bulk transfer")
-    parser.add_argument("--only", default="", help="udp, tls, stream, request, calls, bulk")
-    parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--count", type=int, default=3000, help="calls (ten times in flight)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median counts")
+    parser.add_argument("--mib", type=int, default=512, help="MiB of a stream")
+    parser.add_argument("--ours", action="store_true", help="without plain asyncio")
+    parser.add_argument("--uvloop", action="store_true", help="on uvloop, this side")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--sink", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve_messages(*options.serve))
-        return
-    if options.sink:
-        asyncio.run(serve_sink(*options.sink))
+        kind, root = options.serve
+        serve = {"udp": serve_udp, "tls": serve_tls, "node": serve_node}[kind]
+        asyncio.run(serve(Path(root)))
         return
     with contextlib.suppress(NamespaceUnavailableError):
         enter_loopback_namespace()

@@ -21,13 +21,15 @@ use crate::net::clock;
 /// The driver leaves arrivals to the loop for this long after its last visit.
 const LEASE: Duration = Duration::from_millis(5);
 /// Longest time that something to be sent waits for more of it.
-const CORK_LIMIT: Duration = Duration::from_micros(300);
+const CORK_LIMIT: Duration = Duration::from_micros(200);
 /// Two verbs within this time are taken for parts of one batch.
 const SAME_BATCH: Duration = Duration::from_micros(30);
 /// Bytes within a lease from which on receiving is worth a thread of its own.
 const BULK: usize = 128 << 10;
 /// The loop leaves arrivals to the driver for this long after that.
 const BULK_PAUSE: Duration = Duration::from_millis(50);
+/// The same rate over the pause: with as much it goes on.
+const BULK_IN_PAUSE: usize = 10 * BULK;
 
 /// What came of [`Node::attend`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +137,7 @@ impl Attendance {
         if self.bulk_until.is_none_or(|until| now < until) {
             return None;
         }
-        if self.bytes >= BULK {
+        if self.bytes >= BULK_IN_PAUSE {
             self.start_pause(now);
             return None;
         }
@@ -246,10 +248,11 @@ mod tests {
         attendance.visit(now + ms(2));
         assert_eq!(attendance.until(now + ms(2)), None, "not during the pause");
         let pause_ends = attendance.deadline().unwrap();
-        attendance.received(now + ms(3), BULK);
+        attendance.received(now + ms(3), BULK_IN_PAUSE);
         assert!(attendance.on_time(pause_ends).is_none());
         let later = attendance.deadline().unwrap();
         assert_eq!(later, pause_ends + BULK_PAUSE, "it goes on");
+        attendance.received(pause_ends + ms(1), BULK_IN_PAUSE - 1);
         attendance.on_time(later);
         assert_eq!(attendance.deadline(), None);
     }
