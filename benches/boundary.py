@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import resource
 import ssl
 import statistics
@@ -31,6 +32,7 @@ PAYLOAD = bytes(64)
 DEPTH = 64
 KIB = 1024
 PORT = 4000
+OTHER_CPU = "BOUNDARY_OTHER_CPU"
 
 
 class Echo(asyncio.DatagramProtocol):
@@ -259,9 +261,20 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=512, help="MiB of a stream")
     parser.add_argument("--ours", action="store_true", help="without plain asyncio")
     parser.add_argument("--uvloop", action="store_true", help="on uvloop, this side")
+    parser.add_argument(
+        "--pin",
+        action="store_true",
+        help="each side on one CPU of its own: left to itself, the scheduler may put both on one",
+    )
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.pin:
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cpus[:1])
+        os.environ[OTHER_CPU] = str(cpus[1])
     if options.serve:
+        if cpu := os.environ.get(OTHER_CPU):
+            os.sched_setaffinity(0, [int(cpu)])
         kind, root = options.serve
         serve = {"udp": serve_udp, "tls": serve_tls, "node": serve_node}[kind]
         asyncio.run(serve(Path(root)))

@@ -20,8 +20,10 @@ use crate::net::clock;
 
 /// The driver leaves arrivals to the loop for this long after its last visit.
 const LEASE: Duration = Duration::from_millis(5);
-/// Longest time that something to be sent waits for more of it.
-const CORK_LIMIT: Duration = Duration::from_micros(200);
+/// Longest time that something to be sent waits for more of it. Short, so that a batch of requests
+/// leaves in parts and the other side works on one while this one makes the next: with all in one
+/// part, the two sides take turns.
+const CORK_LIMIT: Duration = Duration::from_micros(60);
 /// Two verbs within this time are taken for parts of one batch.
 const SAME_BATCH: Duration = Duration::from_micros(30);
 /// Bytes within a lease from which on receiving is worth a thread of its own.
