@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use pilot_agent::proto::stream::CongestionControl;
+
 use super::Result;
 
 pub(crate) const HELP: &str = "\
@@ -17,7 +19,10 @@ Measures the native path: two processes, one stream, bytes one way.
   --payload N    payload bytes of a segment: 1402 fills packets of MTU 1500 over IPv4 (20 IP +
                  8 UDP + 20 seal + 34 packet header + 16 tag), 60000 suits loopback; without it,
                  whatever the path allows
+  --congestion C bbr, cubic or newreno (default: that of the library)
+  --max-buffer N most bytes of a stream's buffers (default: that of the library)
   --bind IP      address of the node's socket, and of the server's rendezvous (default 127.0.0.1)
+  --until-eof    a server ends with its standard input, so that none is left behind
   --write N      bytes of one write (default 262144)
   --threads N    threads of each process (default: one per processor)
   --latency      also measure requests of 64 bytes on a second stream to the same peer: alone,
@@ -42,6 +47,9 @@ pub(crate) struct Args {
     pub(crate) mode: Mode,
     pub(crate) bytes: u64,
     pub(crate) payload: Option<u16>,
+    pub(crate) congestion: Option<CongestionControl>,
+    pub(crate) max_buffer: Option<usize>,
+    pub(crate) until_eof: bool,
     pub(crate) bind: IpAddr,
     pub(crate) write: usize,
     pub(crate) threads: usize,
@@ -55,6 +63,9 @@ impl Args {
             mode: Mode::Run,
             bytes: 1_000_000_000,
             payload: None,
+            congestion: None,
+            max_buffer: None,
+            until_eof: false,
             bind: Ipv4Addr::LOCALHOST.into(),
             write: 256 << 10,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -68,6 +79,9 @@ impl Args {
                 "send" => args.mode = Mode::Send(value()?),
                 "--bytes" => args.bytes = value()?.parse()?,
                 "--payload" => args.payload = Some(value()?.parse()?),
+                "--congestion" => args.congestion = Some(value()?.parse()?),
+                "--max-buffer" => args.max_buffer = Some(value()?.parse()?),
+                "--until-eof" => args.until_eof = true,
                 "--bind" => args.bind = value()?.parse()?,
                 "--write" => args.write = value()?.parse()?,
                 "--threads" => args.threads = value()?.parse()?,

@@ -15,7 +15,7 @@ use super::client::write_all;
 /// Bytes of a request, and of its answer.
 const REQUEST: usize = 64;
 /// Requests of a measurement without an end of its own.
-const REQUESTS: usize = 5_000;
+const REQUESTS: usize = 1_000;
 /// From an answer to the next request: the requests are an agent's, not a load of their own.
 const PAUSE: Duration = Duration::from_micros(500);
 

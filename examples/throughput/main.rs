@@ -50,8 +50,9 @@ fn main() -> Result<()> {
 fn start_server() -> Result<(Child, String)> {
     let options = std::env::args().skip(1).filter(|arg| arg != "run");
     let mut child = Command::new(std::env::current_exe()?)
-        .arg("serve")
+        .args(["serve", "--until-eof"])
         .args(options)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
@@ -79,6 +80,13 @@ async fn node(
     if let Some(payload) = args.payload {
         config.stream.max_payload = payload;
         config.stream.payload_limit = payload;
+    }
+    if let Some(congestion) = args.congestion {
+        config.stream.congestion = congestion;
+    }
+    if let Some(bytes) = args.max_buffer {
+        config.stream.max_send_buffer = bytes;
+        config.stream.max_recv_buffer = bytes;
     }
     Ok(Node::start(config).await?)
 }

@@ -23,11 +23,28 @@ pub(crate) async fn serve(args: &Args) -> Result<()> {
     let (sink_port, echo_port) = (node.listen(SINK_PORT)?, node.listen(ECHO_PORT)?);
     println!("{}", json!({ "rendezvous": address }));
     std::io::stdout().flush()?;
+    let ended = stdin_ends(args.until_eof);
+    tokio::pin!(ended);
     loop {
         tokio::select! {
-            stream = sink_port.accept() => tokio::spawn(sink(stream?)),
-            stream = echo_port.accept() => tokio::spawn(echo(stream?)),
-        };
+            () = &mut ended => return Ok(()),
+            stream = sink_port.accept() => drop(tokio::spawn(sink(stream?))),
+            stream = echo_port.accept() => drop(tokio::spawn(echo(stream?))),
+        }
+    }
+}
+
+/// Ready at the end of standard input, if that matters.
+async fn stdin_ends(matters: bool) {
+    if matters {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            drop(sender);
+        });
+        let _ = receiver.await;
+    } else {
+        std::future::pending::<()>().await;
     }
 }
 
