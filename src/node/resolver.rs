@@ -25,6 +25,8 @@ const LIFETIME: Duration = Duration::from_secs(60);
 const MOVING: Duration = Duration::from_secs(5);
 /// Meanwhile it is asked this often.
 const MOVING_RETRY: Duration = Duration::from_millis(50);
+/// How long a peer at an embedded registry may look private because it has just registered.
+const SETTLING: Duration = Duration::from_millis(300);
 /// Answers kept.
 const CACHE_LIMIT: usize = 16_384;
 
@@ -177,23 +179,23 @@ impl Resolver {
 
     /// Asks the registry; an embedded one that is moving to another process, again.
     async fn ask(&self, peer: &PeerRef) -> Result<Answer, NodeError> {
-        let mut gone_since = None;
+        let (since, mut gone) = (clock::now(), false);
         loop {
             let asked = match peer {
                 PeerRef::Node(node) => self.ask_for_node(*node, peer).await,
                 PeerRef::Hostname(name) => self.ask_for_hostname(name, peer).await,
             };
             let is_moving = match &asked {
-                Err(NodeError::Rendezvous { .. }) => true,
-                // The new host does not know everybody, and everything of them, at once.
-                Err(
-                    NodeError::PeerNotFound { .. }
-                    | NodeError::PeerUnreachable { .. }
-                    | NodeError::TrustRequired { .. },
-                ) => gone_since.is_some(),
+                Err(NodeError::Rendezvous { .. }) => {
+                    gone = true;
+                    true
+                }
+                // The new host does not know everybody, and everything of them, at once: a node
+                // registers first, and then says that it is public.
+                Err(NodeError::TrustRequired { .. }) => gone || clock::now() < since + SETTLING,
+                Err(NodeError::PeerNotFound { .. } | NodeError::PeerUnreachable { .. }) => gone,
                 _ => false,
             };
-            let since = *gone_since.get_or_insert_with(clock::now);
             if !is_moving || clock::now() >= since + self.patience {
                 return asked;
             }
