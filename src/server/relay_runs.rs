@@ -1,7 +1,7 @@
 //! Datagrams to be passed on, gathered into runs that leave with one system call each.
 //!
 //! A sender's datagrams arrive as runs of one size (GRO), and leave as such (GSO): what a relay
-//! costs is system calls, and this makes one of up to 44.
+//! costs is system calls, and this makes one of up to 64.
 
 use std::net::SocketAddr;
 
