@@ -1,6 +1,9 @@
 //! Sockets and clocks under the state machines.
 
 pub mod clock;
+pub mod interfaces;
+pub mod jitter;
+pub mod link_watch;
 pub mod registry_client;
 pub mod udp;
 pub mod watch;
