@@ -9,6 +9,7 @@
 //! | `attend` | an event loop that receives, and sends in batches |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
+//! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `trust` | who may reach this node while it is private |
 
@@ -20,9 +21,11 @@ mod datagrams;
 mod driver;
 mod error;
 mod fair_lock;
+mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod network;
 mod rendezvous;
 mod resolver;
 mod services;
@@ -31,6 +34,7 @@ mod stream;
 mod trust;
 mod types;
 mod views;
+mod whereabouts;
 
 use std::future::poll_fn;
 use std::path::Path;
