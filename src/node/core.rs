@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::attend::{Attendance, Leave};
 use super::fair_lock::FairLock;
+use super::simulate::Simulator;
 use super::types::{Datagram, Message};
 use crate::net::clock;
 use crate::net::udp::{RecvBatch, UdpIo, is_too_large};
@@ -183,6 +184,8 @@ pub(super) struct Core {
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     pub(super) observed: Option<std::net::SocketAddr>,
     pub(super) is_closed: bool,
+    /// The bad network that the user wants to be in, if any.
+    pub(super) simulator: Option<Box<Simulator>>,
     upcalls: mpsc::UnboundedSender<Upcall>,
     run: Vec<u8>,
     blocked: Option<Transmit>,
@@ -212,6 +215,7 @@ impl Core {
             impostors: HashMap::new(),
             observed: None,
             is_closed: false,
+            simulator: None,
             upcalls,
             run: Vec::with_capacity(64 << 10),
             blocked: None,
@@ -223,6 +227,7 @@ impl Core {
     /// Does what follows from the inputs: events, then datagrams, until neither is left.
     fn turn(&mut self, now: Instant, shared: &Shared, effects: &mut Effects) {
         let udp = &shared.udp;
+        self.deliver(now);
         self.has_more = true;
         for runs in 0..RUNS_PER_TURN {
             if runs >= RUNS_WHILE_WANTED && shared.core.is_wanted() {
@@ -231,7 +236,7 @@ impl Core {
             self.dispatch(now, effects);
             let transmit = match self.blocked.take() {
                 Some(transmit) => transmit,
-                None => match self.endpoint.poll_transmit(now, &mut self.run) {
+                None => match self.poll_transmit(now) {
                     Some(transmit) => transmit,
                     None => {
                         self.has_more = false;
@@ -511,10 +516,16 @@ impl Shared {
 
 impl Core {
     fn next_deadline(&mut self) -> Option<Instant> {
-        [self.endpoint.poll_timeout(), self.messenger.poll_timeout(), self.attendance.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let simulated = self.simulator.as_ref().and_then(|simulator| simulator.next_arrival());
+        let (endpoint, messenger) = (self.endpoint.poll_timeout(), self.messenger.poll_timeout());
+        [endpoint, messenger, self.attendance.deadline(), simulated].into_iter().flatten().min()
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        match &mut self.simulator {
+            Some(simulator) => simulator.poll_transmit(now, &mut self.endpoint, &mut self.run),
+            None => self.endpoint.poll_transmit(now, &mut self.run),
+        }
     }
 
     /// Hands in what was received.
@@ -522,9 +533,24 @@ impl Core {
         let mut bytes = 0;
         batch.for_each(|from, datagram| {
             bytes += datagram.len();
-            self.endpoint.handle_datagram(now, from, datagram);
+            match &mut self.simulator {
+                Some(simulator) => simulator.receive(now, from.into(), datagram),
+                None => self.endpoint.handle_datagram(now, from, datagram),
+            }
         });
         self.attendance.received(now, bytes);
+        self.deliver(now);
+    }
+
+    /// Hands in what has come through a simulated network.
+    fn deliver(&mut self, now: Instant) {
+        let Some(simulator) = &mut self.simulator else { return };
+        while let Some((from, mut datagram)) = simulator.poll_receive(now) {
+            self.endpoint.handle_datagram(now, from, &mut datagram);
+        }
+        if simulator.is_over() {
+            self.simulator = None;
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
