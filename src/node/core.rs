@@ -239,7 +239,7 @@ impl Core {
                     }
                 },
             };
-            let sent = udp.try_send(transmit.destination, &self.run, transmit.segment_size);
+            let sent = udp.try_send(transmit.destination.addr, &self.run, transmit.segment_size);
             match sent {
                 Ok(taken) if taken < self.run.len() => {
                     self.run.drain(..taken);
@@ -336,7 +336,10 @@ impl Core {
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
             EndpointEvent::Observed(endpoint) => self.observed = Some(endpoint),
-            EndpointEvent::PeerReady(_) => {}
+            EndpointEvent::PeerReady(_)
+            | EndpointEvent::PathChanged { .. }
+            | EndpointEvent::OpenSockets { .. }
+            | EndpointEvent::CloseSockets { .. } => {}
         }
     }
 

@@ -285,7 +285,7 @@ impl Node {
             .await
             .map_err(|error| self.blame_impostor(peer, error))?;
         let (path, endpoint) = match via {
-            Via::Direct(endpoint) => (PathKind::Direct, Some(endpoint)),
+            Via::Direct(remote) => (PathKind::Direct, Some(remote.addr)),
             Via::Relay => (PathKind::Relay, self.inner.shared.look(|core| core.endpoint.beacon())),
         };
         let endpoint = endpoint.unwrap_or_else(|| self.local_addr());
