@@ -15,6 +15,7 @@ __all__ = [
     "Node",
     "Op",
     "Rendezvous",
+    "Simulation",
     "Stream",
     "Trust",
     "__version__",
@@ -35,6 +36,8 @@ _Request: TypeAlias = tuple[int, str, str | None, _PayloadKind, bytes, _Headers]
 _Reply: TypeAlias = tuple[str, _PayloadKind, bytes, _Headers]
 _TrustAnswer: TypeAlias = tuple[Literal["granted", "undecided", "refused"], str]
 _Pong: TypeAlias = tuple[str, float, _Path, str]
+_LinkCounters: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+_Counters: TypeAlias = tuple[_LinkCounters, _LinkCounters]
 
 class _PeerInfo(TypedDict):
     address: str
@@ -214,6 +217,14 @@ class Trust:
     def approve(self, peer: str | int) -> Future[None]: ...
     def reject(self, peer: str | int, reason: str) -> Future[None]: ...
     def revoke(self, peer: str | int) -> Future[None]: ...
+
+@final
+class Simulation:
+    def __new__(cls, node: Node, options: dict[str, Any]) -> Simulation: ...
+    def needs_aim(self) -> bool: ...
+    def aim(self) -> Future[None]: ...
+    def counters(self) -> _Counters: ...
+    def stop(self) -> _Counters: ...
 
 @final
 class Stream:
