@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::attend::{Attendance, Leave};
+use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
 use super::types::{Datagram, Message};
@@ -183,6 +184,7 @@ pub(super) struct Core {
     /// Keys that somebody presented for a node they do not belong to.
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     pub(super) observed: Option<std::net::SocketAddr>,
+    pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
@@ -214,6 +216,7 @@ impl Core {
             attendance: Attendance::default(),
             impostors: HashMap::new(),
             observed: None,
+            watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
             upcalls,
@@ -340,9 +343,17 @@ impl Core {
                 self.upcall(Upcall::PeerLost(node));
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
-            EndpointEvent::Observed(endpoint) => self.observed = Some(endpoint),
+            EndpointEvent::Observed(endpoint) => {
+                let before = self.observed.replace(endpoint);
+                if before.is_some_and(|before| before != endpoint) {
+                    self.watchers.network_changed(now, self.observed, &mut effects.wake);
+                }
+            }
+            EndpointEvent::PathChanged { node, from, to } => {
+                let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
+                self.watchers.path_changed(now, node, old, new, &mut effects.wake);
+            }
             EndpointEvent::PeerReady(_)
-            | EndpointEvent::PathChanged { .. }
             | EndpointEvent::OpenSockets { .. }
             | EndpointEvent::CloseSockets { .. } => {}
         }
@@ -377,6 +388,7 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
+        self.watchers.close(&mut effects.wake);
         self.pings.clear();
         effects
             .outcomes

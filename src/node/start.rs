@@ -19,7 +19,7 @@ use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
 use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
-use super::{Inner, Node, heap, services};
+use super::{Inner, Node, heap, paths, services};
 use crate::crypto::{Identity, IdentityError, KnownPeers, StoredIdentity};
 use crate::net::clock;
 use crate::net::registry_client::{RegistryClient, RegistryTimeouts};
@@ -48,6 +48,7 @@ pub(super) async fn start(config: NodeConfig) -> Result<Node, NodeError> {
 
 async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, NodeError> {
     config.stream.validate().map_err(|error| NodeError::Invalid(error.to_string()))?;
+    paths::validate(&config.paths)?;
     let mut rng = StdRng::from_seed(os_seed()?);
     let home = home(&config)?;
     let (stored, identity, pins_path) = identity(&config, &home, &mut rng)?;
@@ -97,6 +98,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let local = LocalKeys::new(node, identity.clone());
     let mut endpoint = Endpoint::new(endpoint_config, local, os_seed()?);
     endpoint.set_beacon(Some(beacon));
+    endpoint.set_policy(None, config.paths);
     endpoint.listen(ports::MESSAGE);
     endpoint.discover();
     let messenger_config = MessengerConfig {

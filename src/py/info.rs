@@ -5,6 +5,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use super::paths;
 use crate::node::{AgentInfo, NodeInfo, PathKind, PeerInfo, Pong};
 use crate::proto::stream::StreamStats;
 
@@ -15,13 +16,15 @@ pub(crate) const fn path_name(path: PathKind) -> &'static str {
     }
 }
 
-/// `(address, rtt, path, endpoint)`
+/// `(address, rtt, path, endpoint, loss, path mtu)`
 pub(crate) fn pong(py: Python<'_>, pong: Pong) -> PyResult<Py<PyAny>> {
     let parts = (
         pong.address.to_string(),
         pong.rtt.as_secs_f64(),
         path_name(pong.path),
         pong.endpoint.to_string(),
+        pong.loss,
+        pong.path_mtu,
     );
     Ok(parts.into_pyobject(py)?.into_any().unbind())
 }
@@ -63,6 +66,8 @@ pub(crate) fn node<'py>(py: Python<'py>, info: &NodeInfo) -> PyResult<Bound<'py,
     fields.set_item("public_key", PyBytes::new(py, &info.public_key))?;
     fields.set_item("local_addr", info.local_addr.to_string())?;
     fields.set_item("observed_addr", info.observed_addr.map(|addr| addr.to_string()))?;
+    fields.set_item("nat", paths::nat(info))?;
+    fields.set_item("candidates", paths::candidates(info))?;
     fields.set_item("rendezvous", &info.rendezvous)?;
     fields.set_item("hosts_rendezvous", info.hosts_rendezvous)?;
     fields.set_item("registered", info.registered)?;
