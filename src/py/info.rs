@@ -5,7 +5,6 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use super::paths;
 use crate::node::{AgentInfo, NodeInfo, PathKind, PeerInfo, Pong};
 use crate::proto::stream::StreamStats;
 
@@ -66,8 +65,6 @@ pub(crate) fn node<'py>(py: Python<'py>, info: &NodeInfo) -> PyResult<Bound<'py,
     fields.set_item("public_key", PyBytes::new(py, &info.public_key))?;
     fields.set_item("local_addr", info.local_addr.to_string())?;
     fields.set_item("observed_addr", info.observed_addr.map(|addr| addr.to_string()))?;
-    fields.set_item("nat", paths::nat(info))?;
-    fields.set_item("candidates", paths::candidates(info))?;
     fields.set_item("rendezvous", &info.rendezvous)?;
     fields.set_item("hosts_rendezvous", info.hosts_rendezvous)?;
     fields.set_item("registered", info.registered)?;

@@ -85,10 +85,17 @@ fn seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
+/// Kind of NAT, and the addresses that peers are told.
+pub(crate) fn network(info: &NodeInfo) -> (NatParts, Vec<CandidateParts>) {
+    (nat(info), candidates(info))
+}
+
+/// `(address, kind)`
+type CandidateParts = (String, &'static str);
 /// `(mapping, filtering, hairpins, ports, mapping lifetime)`
 type NatParts = (&'static str, &'static str, Option<bool>, String, Option<f64>);
 
-pub(crate) fn nat(info: &NodeInfo) -> NatParts {
+fn nat(info: &NodeInfo) -> NatParts {
     let ports = match info.nat.ports {
         PortAllocation::Unknown => "unknown".to_owned(),
         PortAllocation::Preserving => "preserving".to_owned(),
@@ -109,8 +116,7 @@ fn behavior(behavior: Behavior) -> &'static str {
     }
 }
 
-/// `(address, kind)` of each.
-pub(crate) fn candidates(info: &NodeInfo) -> Vec<(String, &'static str)> {
+fn candidates(info: &NodeInfo) -> Vec<CandidateParts> {
     let kind = |kind| match kind {
         CandidateKind::Host => "host",
         CandidateKind::Observed => "observed",
