@@ -7,6 +7,7 @@
 //! | `stream` | handles of streams and listeners |
 //! | `messages`, `calls` | send and request: as futures, and for event loops |
 //! | `attend` | an event loop that receives, and sends in batches |
+//! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
@@ -31,6 +32,7 @@ mod rendezvous;
 mod resolver;
 mod services;
 mod simulate;
+mod sockets;
 mod start;
 mod stream;
 mod trust;

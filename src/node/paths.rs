@@ -71,11 +71,12 @@ impl Node {
                 other => other,
             })?;
         }
-        let local = self.local_addr();
+        let main = self.local_addr();
         self.inner.shared.look(|core| {
             if core.is_closed {
                 return Err(NodeError::Closed);
             }
+            let local = core.local_end(address.node).unwrap_or(main);
             let since = core.watchers.since(address.node).map(date);
             Ok(PathInfo { address, local, since, paths: core.paths(address.node) })
         })
@@ -144,6 +145,12 @@ impl Core {
     /// Whether there is a tunnel, and so a path.
     fn is_ready(&self, node: NodeId) -> bool {
         self.endpoint.peers().any(|(peer, state)| peer == node && state.tunnel().is_ready())
+    }
+
+    /// Our end of the path in use, if it is not the main socket.
+    fn local_end(&self, node: NodeId) -> Option<SocketAddr> {
+        let Via::Direct(remote) = self.endpoint.route(node)? else { return None };
+        self.helpers.get(remote.socket).map(|udp| udp.local_addr())
     }
 
     /// What is known of the paths to a peer, the one in use first.
