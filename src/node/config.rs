@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::proto::path::PathPolicy;
 use crate::proto::stream::StreamConfig;
 
 /// Settings of a node; [`NodeConfig::default`] works.
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     /// Time between heartbeats to the registry. What keeps the node reachable through its NAT are
     /// other, smaller datagrams.
     pub heartbeat: Duration,
+    /// Which paths may be used, and what for, with peers that have no policy of their own.
+    pub paths: PathPolicy,
     /// Settings of every stream.
     pub stream: StreamConfig,
     /// Largest message, in bytes.
@@ -57,6 +60,7 @@ impl Default for NodeConfig {
             inbox: None,
             start_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
+            paths: PathPolicy::default(),
             stream: StreamConfig::default(),
             max_message: 64 << 20,
             inbox_limit: 256 << 20,

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
+use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
 use super::sockets::{Helpers, SocketOrder};
@@ -185,6 +186,7 @@ pub(super) struct Core {
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     /// Where the beacon sees us. Told at each answer, also if it is the same as before.
     pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
+    pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
@@ -220,6 +222,7 @@ impl Core {
             attendance: Attendance::default(),
             impostors: HashMap::new(),
             observed: watch::Sender::new(None),
+            watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
             helpers: Helpers::default(),
@@ -354,7 +357,14 @@ impl Core {
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
             EndpointEvent::Observed(endpoint) => {
-                self.observed.send_replace(Some(endpoint));
+                let before = self.observed.send_replace(Some(endpoint));
+                if before.is_some_and(|before| before != endpoint) {
+                    self.watchers.network_changed(now, Some(endpoint), &mut effects.wake);
+                }
+            }
+            EndpointEvent::PathChanged { node, from, to } => {
+                let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
+                self.watchers.path_changed(now, node, old, new, &mut effects.wake);
             }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
@@ -362,7 +372,7 @@ impl Core {
             EndpointEvent::CloseSockets { first, count } => {
                 self.order(SocketOrder::Close { first, count });
             }
-            EndpointEvent::PeerReady(_) | EndpointEvent::PathChanged { .. } => {}
+            EndpointEvent::PeerReady(_) => {}
         }
     }
 
@@ -401,6 +411,7 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
+        self.watchers.close(&mut effects.wake);
         self.pings.clear();
         effects
             .outcomes

@@ -13,6 +13,7 @@
 //! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
+//! | `paths`, `events` | how packets travel, what is wanted of that, and when it changes |
 //! | `trust` | who may reach this node while it is private |
 
 mod attend;
@@ -22,12 +23,14 @@ mod core;
 mod datagrams;
 mod driver;
 mod error;
+mod events;
 mod fair_lock;
 mod first_look;
 mod heap;
 mod membership;
 mod messages;
 mod network;
+mod paths;
 mod rendezvous;
 mod resolver;
 mod services;
@@ -55,7 +58,9 @@ pub use calls::{Begun, Progress, Sink};
 pub use config::NodeConfig;
 pub use datagrams::DatagramPort;
 pub use error::NodeError;
+pub use events::{Events, NodeEvent};
 pub use membership::VERSION;
+pub use paths::{KnownPath, PathInfo, Route};
 pub use rendezvous::{EMBEDDED_PORT, RendezvousSpec};
 pub use simulate::{
     BadNetwork, Block, Direction, LinkCounters, LinkParams, Loss, Simulation, SimulationCounters,
@@ -65,7 +70,7 @@ pub use types::*;
 
 use self::core::Shared;
 use crate::crypto::StoredIdentity;
-use crate::proto::path::Via;
+use crate::proto::path::TrafficClass;
 use crate::wire::Addr;
 use membership::Membership;
 use messages::{Messages, impostor_error, within};
@@ -243,9 +248,24 @@ impl Node {
         nodelay: bool,
         timeout: Duration,
     ) -> Result<NodeStream, NodeError> {
+        self.open_stream_for(TrafficClass::Normal, peer, port, nodelay, timeout).await
+    }
+
+    /// As [`open_stream`](Self::open_stream), for another class of traffic.
+    ///
+    /// # Errors
+    /// Why there is no stream.
+    pub async fn open_stream_for(
+        &self,
+        class: TrafficClass,
+        peer: &PeerRef,
+        port: u16,
+        nodelay: bool,
+        timeout: Duration,
+    ) -> Result<NodeStream, NodeError> {
         let deadline = Instant::now() + timeout;
         let Inner { shared, resolver, .. } = &*self.inner;
-        let opening = open(shared, resolver, peer, port, nodelay);
+        let opening = open(shared, resolver, class, peer, port, nodelay);
         within(peer, "open_stream", timeout, deadline, opening)
             .await
             .map_err(|error| self.blame_impostor(peer, error))
@@ -295,12 +315,7 @@ impl Node {
         let (address, rtt, via) = within(peer, "ping", timeout, deadline, pinging)
             .await
             .map_err(|error| self.blame_impostor(peer, error))?;
-        let (path, endpoint) = match via {
-            Via::Direct(remote) => (PathKind::Direct, Some(remote.addr)),
-            Via::Relay => (PathKind::Relay, self.inner.shared.look(|core| core.endpoint.beacon())),
-        };
-        let endpoint = endpoint.unwrap_or_else(|| self.local_addr());
-        Ok(Pong { address, rtt, path, endpoint })
+        Ok(self.pong(address, rtt, via))
     }
 
     /// Sends a datagram: once, unordered, perhaps lost.
@@ -385,6 +400,7 @@ impl Node {
 async fn open(
     shared: &Arc<Shared>,
     resolver: &Resolver,
+    class: TrafficClass,
     peer: &PeerRef,
     port: u16,
     nodelay: bool,
@@ -397,6 +413,7 @@ async fn open(
         let id = core.endpoint.connect(now, target.addr, port, nodelay).map_err(|error| {
             NodeError::PeerUnreachable { peer: peer.to_string(), reason: error.to_string() }
         })?;
+        core.endpoint.set_class(id, class);
         NodeStream::new(shared, core, id).ok_or(NodeError::Closed)
     })?;
     let connected = poll_fn(|cx| stream.poll_connected(cx)).await;

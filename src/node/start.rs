@@ -24,7 +24,7 @@ use super::sockets;
 use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
 use super::whereabouts::Whereabouts;
-use super::{Inner, Node, heap, services};
+use super::{Inner, Node, heap, paths, services};
 use crate::crypto::{Identity, IdentityError, KnownPeers, StoredIdentity};
 use crate::net::clock;
 use crate::net::registry_client::{RegistryClient, RegistryTimeouts};
@@ -56,6 +56,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     if config.public_endpoint.is_some_and(|addr| addr.port() == 0 || addr.ip().is_unspecified()) {
         return Err(NodeError::Invalid("a public endpoint needs an address and a port".to_owned()));
     }
+    paths::validate(&config.paths)?;
     let mut rng = StdRng::from_seed(os_seed()?);
     let home = home(&config)?;
     let (stored, identity, pins_path) = identity(&config, &home, &mut rng)?;
@@ -126,6 +127,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let local = LocalKeys::new(node, identity.clone());
     let mut endpoint = Endpoint::new(endpoint_config, local, os_seed()?);
     endpoint.set_beacon(Some(beacon));
+    endpoint.set_policy(None, config.paths);
     endpoint.listen(ports::MESSAGE);
     let messenger_config = MessengerConfig {
         max_payload: config.max_message,

@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 
 use super::convert;
 use super::errors;
+use super::paths;
 use crate::node::NodeConfig;
 
 /// Builds a configuration from keyword options; `None` keeps the default, an unknown name is an
@@ -39,6 +40,7 @@ fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "timeout" => config.start_timeout = seconds(value)?,
         "heartbeat" => config.heartbeat = seconds(value)?,
         "peer_timeout" => config.lose_peers_after(seconds(value)?),
+        "paths" => config.paths = paths::policy(&value.extract()?)?,
         "max_message" => config.max_message = value.extract()?,
         "congestion" => {
             config.stream.congestion = convert::congestion(&value.extract::<String>()?)?;

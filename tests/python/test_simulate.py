@@ -185,7 +185,6 @@ async def test_a_simulation_ends_once_and_with_its_node(pair: tuple[Node, Node])
     alice, _bob = pair
     simulation = alice.simulate(loss=0.5, seed=3)
     assert repr(simulation) == "<pilot_agent.Simulation loss=0.5, seed=3>"
-    assert simulation.is_active
     assert simulation.stop() == simulation.stop() == simulation.counters()
     assert not simulation.is_active
     assert repr(simulation) == "<pilot_agent.Simulation loss=0.5, seed=3 over>"
