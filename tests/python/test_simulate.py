@@ -194,3 +194,15 @@ async def test_a_simulation_ends_once_and_with_its_node(pair: tuple[Node, Node])
     other.stop()
     with pytest.raises(NodeClosed):
         alice.simulate(delay=0.01)
+
+
+async def test_a_whole_network_may_be_a_bad_one(network: LocalNetwork) -> None:
+    alice, bob, gone = await network.nodes("alice", "bob", "gone")
+    await gone.close()
+    await alice.ping("bob")
+    with network.simulate(delay=0.1) as simulations:
+        assert len(simulations) == 2
+        assert 0.2 <= await least_rtt(alice, "bob") < 0.4
+        await bob.send("alice", "hello")
+    assert all(simulation.counters().outgoing.delivered for simulation in simulations)
+    assert await least_rtt(alice, "bob") < 0.1
