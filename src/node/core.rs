@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
 use super::events::Watchers;
@@ -184,7 +184,8 @@ pub(super) struct Core {
     pub(super) attendance: Attendance,
     /// Keys that somebody presented for a node they do not belong to.
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
-    pub(super) observed: Option<std::net::SocketAddr>,
+    /// Where the beacon sees us. Told at each answer, also if it is the same as before.
+    pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
     pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
@@ -220,7 +221,7 @@ impl Core {
             outcomes: HashMap::new(),
             attendance: Attendance::default(),
             impostors: HashMap::new(),
-            observed: None,
+            observed: watch::Sender::new(None),
             watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
@@ -310,6 +311,7 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        effects.wake.append(&mut self.watchers.woken);
         if std::mem::take(&mut self.inbox.has_room) {
             effects.wake.append(&mut self.inbox.room);
         }
@@ -356,14 +358,11 @@ impl Core {
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
             EndpointEvent::Observed(endpoint) => {
-                let before = self.observed.replace(endpoint);
-                if before.is_some_and(|before| before != endpoint) {
-                    self.watchers.network_changed(now, self.observed, &mut effects.wake);
-                }
+                self.observed.send_replace(Some(endpoint));
             }
             EndpointEvent::PathChanged { node, from, to } => {
                 let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
-                self.watchers.path_changed(now, node, old, new, &mut effects.wake);
+                self.watchers.path_changed(now, node, old, new);
             }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
@@ -410,7 +409,8 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
-        self.watchers.close(&mut effects.wake);
+        self.watchers.close();
+        effects.wake.append(&mut self.watchers.woken);
         self.pings.clear();
         effects
             .outcomes

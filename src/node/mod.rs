@@ -10,6 +10,7 @@
 //! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
+//! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `paths`, `events` | how packets travel, what is wanted of that, and when it changes |
@@ -24,9 +25,11 @@ mod driver;
 mod error;
 mod events;
 mod fair_lock;
+mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod network;
 mod paths;
 mod rendezvous;
 mod resolver;
@@ -38,6 +41,7 @@ mod stream;
 mod trust;
 mod types;
 mod views;
+mod whereabouts;
 
 use std::future::poll_fn;
 use std::path::Path;

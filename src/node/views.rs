@@ -27,7 +27,7 @@ impl Node {
                 hostname: inner.config.hostname.clone(),
                 public_key: inner.public_key,
                 local_addr: inner.shared.udp.local_addr(),
-                observed_addr: core.observed,
+                observed_addr: *core.observed.borrow(),
                 nat: endpoint.nat(),
                 mapping_lifetime: endpoint.mapping_lifetime(),
                 candidates: endpoint.candidates().to_vec(),
