@@ -60,7 +60,7 @@ _Event: TypeAlias = (
 _Behavior: TypeAlias = Literal[
     "unknown", "open", "endpoint-independent", "address-dependent", "address-and-port-dependent"
 ]
-_Nat: TypeAlias = tuple[_Behavior, _Behavior, bool | None, str, float | None]
+_Nat: TypeAlias = tuple[str, _Behavior, _Behavior, bool | None, str, float | None]
 _Candidate: TypeAlias = tuple[str, Literal["host", "observed", "mapped", "configured"]]
 _LinkCounters: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 _Counters: TypeAlias = tuple[_LinkCounters, _LinkCounters]
@@ -85,9 +85,6 @@ class _NodeInfo(TypedDict):
     public_key: bytes
     local_addr: str
     observed_addr: str | None
-    candidates: dict[str, str]
-    nat: str
-    mapping_lifetime: float | None
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool

@@ -168,6 +168,7 @@ class NatInfo:
     """What stands between a node and the others, in the words of RFC 4787 and RFC 5780.
 
     Attributes:
+        description: All of it in a few words.
         mapping: To whom the same outside port is shown; ``"open"`` without a NAT.
         filtering: Whose packets come in; ``"open"`` without a filter.
         hairpins: Whether two inside can talk by their outside addresses, where known.
@@ -176,6 +177,7 @@ class NatInfo:
         mapping_lifetime: Seconds that a mapping lasts which nobody uses, once measured.
     """
 
+    description: str
     mapping: Behavior
     filtering: Behavior
     hairpins: bool | None
@@ -218,11 +220,11 @@ class PathChanged:
 
 @dataclass(frozen=True, slots=True)
 class NetworkChanged:
-    """This node's own place in the network has changed; `Node.info` tells the rest.
+    """Where others may reach this node has changed; `Node.info` tells the rest.
 
     Attributes:
         at: When, in seconds since 1970.
-        observed_addr: The UDP address that the rendezvous sees, if it has answered.
+        observed_addr: The UDP address that the rendezvous sees; `None` until it answers again.
     """
 
     at: float

@@ -311,6 +311,7 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        effects.wake.append(&mut self.watchers.woken);
         if std::mem::take(&mut self.inbox.has_room) {
             effects.wake.append(&mut self.inbox.room);
         }
@@ -357,14 +358,11 @@ impl Core {
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
             EndpointEvent::Observed(endpoint) => {
-                let before = self.observed.send_replace(Some(endpoint));
-                if before.is_some_and(|before| before != endpoint) {
-                    self.watchers.network_changed(now, Some(endpoint), &mut effects.wake);
-                }
+                self.observed.send_replace(Some(endpoint));
             }
             EndpointEvent::PathChanged { node, from, to } => {
                 let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
-                self.watchers.path_changed(now, node, old, new, &mut effects.wake);
+                self.watchers.path_changed(now, node, old, new);
             }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
@@ -411,7 +409,8 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
-        self.watchers.close(&mut effects.wake);
+        self.watchers.close();
+        effects.wake.append(&mut self.watchers.woken);
         self.pings.clear();
         effects
             .outcomes

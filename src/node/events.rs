@@ -35,7 +35,7 @@ pub enum NodeEvent {
         /// When.
         at: SystemTime,
     },
-    /// The node's own place in the network has changed.
+    /// Where others may reach this node has changed.
     NetworkChanged {
         /// The UDP address that the rendezvous sees, if it has answered.
         observed: Option<SocketAddr>,
@@ -68,6 +68,8 @@ pub(super) struct Watchers {
     watchers: BTreeMap<u64, Watcher>,
     last_id: u64,
     since: HashMap<NodeId, Instant>,
+    /// Who is to be woken once the lock is released.
+    pub(super) woken: Vec<Waker>,
     pub(super) counters: PathCounters,
 }
 
@@ -84,7 +86,6 @@ impl Watchers {
         node: NodeId,
         old: Option<Route>,
         new: Route,
-        wake: &mut Vec<Waker>,
     ) {
         let counters = &mut self.counters;
         match (old.map(|route| route.kind), new.kind) {
@@ -100,33 +101,28 @@ impl Watchers {
         self.since.insert(node, now);
         let peer = Addr::global(node);
         let event = NodeEvent::PathChanged { peer, hostname: None, old, new, at: date(now) };
-        self.tell(event, node, wake);
+        self.tell(event, node);
     }
 
     /// Notes that the node's own place in the network has changed.
-    pub(super) fn network_changed(
-        &mut self,
-        now: Instant,
-        observed: Option<SocketAddr>,
-        wake: &mut Vec<Waker>,
-    ) {
-        self.tell(NodeEvent::NetworkChanged { observed, at: date(now) }, NodeId(0), wake);
+    pub(super) fn network_changed(&mut self, now: Instant, observed: Option<SocketAddr>) {
+        self.tell(NodeEvent::NetworkChanged { observed, at: date(now) }, NodeId(0));
     }
 
-    fn tell(&mut self, event: NodeEvent, about: NodeId, wake: &mut Vec<Waker>) {
+    fn tell(&mut self, event: NodeEvent, about: NodeId) {
         for watcher in self.watchers.values_mut() {
             if watcher.queue.len() >= MAX_EVENTS {
                 watcher.queue.pop_front();
                 watcher.dropped += 1;
             }
             watcher.queue.push_back((event.clone(), about));
-            wake.extend(watcher.waker.take());
+            self.woken.extend(watcher.waker.take());
         }
     }
 
     /// Wakes everybody: the node is closed.
-    pub(super) fn close(&mut self, wake: &mut Vec<Waker>) {
-        wake.extend(self.watchers.values_mut().filter_map(|watcher| watcher.waker.take()));
+    pub(super) fn close(&mut self) {
+        self.woken.extend(self.watchers.values_mut().filter_map(|watcher| watcher.waker.take()));
     }
 }
 
@@ -207,13 +203,13 @@ mod tests {
 
     #[test]
     fn each_watcher_sees_everything_and_a_slow_one_loses_the_oldest() {
-        let (mut watchers, mut wake) = (Watchers::default(), Vec::new());
+        let mut watchers = Watchers::default();
         watchers.watchers.insert(1, Watcher::default());
         watchers.watchers.insert(2, Watcher::default());
         let now = Instant::now();
         for port in 0..u16::try_from(MAX_EVENTS).unwrap() + 3 {
             let observed = Some(SocketAddr::from(([192, 0, 2, 1], port)));
-            watchers.network_changed(now, observed, &mut wake);
+            watchers.network_changed(now, observed);
         }
         for watcher in watchers.watchers.values() {
             assert_eq!((watcher.queue.len(), watcher.dropped), (MAX_EVENTS, 3));
@@ -235,7 +231,7 @@ mod tests {
             (Some(relay), direct),
         ];
         for (old, new) in changes {
-            watchers.path_changed(now, NodeId(7), old, new, &mut Vec::new());
+            watchers.path_changed(now, NodeId(7), old, new);
         }
         let PathCounters { upgraded, lost, moved } = watchers.counters;
         assert_eq!((upgraded, lost, moved), (2, 1, 1));

@@ -112,6 +112,8 @@ impl Network {
             if core.endpoint.candidates() != candidates {
                 debug!(?candidates, "where this node may be reached");
                 core.endpoint.set_candidates(now, candidates);
+                let observed = *core.observed.borrow();
+                core.watchers.network_changed(now, observed);
             }
         });
         self.membership.place(self.here.place());

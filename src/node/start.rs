@@ -53,10 +53,10 @@ pub(super) async fn start(config: NodeConfig) -> Result<Node, NodeError> {
 
 async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, NodeError> {
     config.stream.validate().map_err(|error| NodeError::Invalid(error.to_string()))?;
+    paths::validate(&config.paths)?;
     if config.public_endpoint.is_some_and(|addr| addr.port() == 0 || addr.ip().is_unspecified()) {
         return Err(NodeError::Invalid("a public endpoint needs an address and a port".to_owned()));
     }
-    paths::validate(&config.paths)?;
     let mut rng = StdRng::from_seed(os_seed()?);
     let home = home(&config)?;
     let (stored, identity, pins_path) = identity(&config, &home, &mut rng)?;

@@ -190,12 +190,12 @@ pub struct NodeInfo {
     pub local_addr: std::net::SocketAddr,
     /// The UDP address the rendezvous saw, once it answered.
     pub observed_addr: Option<std::net::SocketAddr>,
-    /// What stands between it and the others, as far as that is known.
-    pub nat: NatKind,
-    /// How long the NAT keeps a mapping that nobody uses, once measured.
-    pub mapping_lifetime: Option<Duration>,
-    /// The addresses that peers are told, best first.
+    /// Where others may reach it, best first.
     pub candidates: Vec<Candidate>,
+    /// What kind of NAT it is behind.
+    pub nat: NatKind,
+    /// How long the NAT keeps a mapping that nobody uses, at least; once it is measured.
+    pub mapping_lifetime: Option<Duration>,
     /// Where the registry is.
     pub rendezvous: String,
     /// Whether this node hosts the embedded rendezvous right now.

@@ -92,8 +92,8 @@ pub(crate) fn network(info: &NodeInfo) -> (NatParts, Vec<CandidateParts>) {
 
 /// `(address, kind)`
 type CandidateParts = (String, &'static str);
-/// `(mapping, filtering, hairpins, ports, mapping lifetime)`
-type NatParts = (&'static str, &'static str, Option<bool>, String, Option<f64>);
+/// `(in words, mapping, filtering, hairpins, ports, mapping lifetime)`
+type NatParts = (String, &'static str, &'static str, Option<bool>, String, Option<f64>);
 
 fn nat(info: &NodeInfo) -> NatParts {
     let ports = match info.nat.ports {
@@ -103,7 +103,14 @@ fn nat(info: &NodeInfo) -> NatParts {
         PortAllocation::Random => "random".to_owned(),
     };
     let lifetime = info.mapping_lifetime.map(|lifetime| lifetime.as_secs_f64());
-    (behavior(info.nat.mapping), behavior(info.nat.filtering), info.nat.hairpins, ports, lifetime)
+    (
+        info.nat.to_string(),
+        behavior(info.nat.mapping),
+        behavior(info.nat.filtering),
+        info.nat.hairpins,
+        ports,
+        lifetime,
+    )
 }
 
 fn behavior(behavior: Behavior) -> &'static str {

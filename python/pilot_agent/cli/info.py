@@ -10,8 +10,6 @@ from ._common import caller, command, node, show
 if TYPE_CHECKING:
     import argparse
 
-    from pilot_agent import NatInfo
-
     from ._common import Commands
 
 
@@ -29,17 +27,6 @@ async def run(options: argparse.Namespace) -> None:
     facts["public_key"] = facts["public_key"].hex()
     names = ("address", "node_id", "hostname", "public_key", "rendezvous", "local_addr")
     rows = [f"{name:<14}{facts[name]}" for name in (*names, "observed_addr", "hosts_rendezvous")]
-    rows.append(f"{'nat':<14}{_nat_text(info.nat)}")
+    rows.append(f"{'nat':<14}{info.nat.description}")
     rows += [f"{'candidate':<14}{known.address} ({known.kind})" for known in info.candidates]
     show(options, facts, "\n".join(rows))
-
-
-def _nat_text(nat: NatInfo) -> str:
-    if nat.mapping == "unknown":
-        return "unknown"
-    facts = [f"mapping {nat.mapping}", f"filtering {nat.filtering}", f"ports {nat.ports}"]
-    if nat.hairpins is not None:
-        facts.append("hairpins" if nat.hairpins else "does not hairpin")
-    if nat.mapping_lifetime is not None:
-        facts.append(f"forgets after {nat.mapping_lifetime:g} s")
-    return ", ".join(facts)
