@@ -11,6 +11,7 @@
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
+//! | `nat_probe` | finding out what the NAT does |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `trust` | who may reach this node while it is private |
@@ -27,6 +28,7 @@ mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod nat_probe;
 mod network;
 mod rendezvous;
 mod resolver;

@@ -8,19 +8,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::watch;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use super::core::Shared;
 use super::membership::Membership;
+use super::nat_probe::{Finding, probe};
 use super::whereabouts::Whereabouts;
 use crate::net::clock;
 use crate::net::link_watch::{Change, LinkWatch};
 use crate::proto::nat::{Answer, BeaconWatch};
 
+/// Findings on their way.
+const FINDINGS: usize = 16;
 /// There is no NAT on loopback.
 const FOREVER: Duration = Duration::from_secs(3_600);
 
@@ -33,6 +37,9 @@ pub(super) struct Network {
     /// What the beacon answers.
     observed: watch::Receiver<Option<SocketAddr>>,
     keepalive: BeaconWatch,
+    /// What is being found out about the NAT.
+    probing: JoinSet<()>,
+    findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
     rng: StdRng,
 }
 
@@ -49,7 +56,16 @@ impl Network {
         }
         let rng = StdRng::from_seed(seed);
         let observed = shared.look(|core| core.observed.subscribe());
-        let mut network = Self { shared, membership, here, observed, keepalive, rng };
+        let mut network = Self {
+            shared,
+            membership,
+            here,
+            observed,
+            keepalive,
+            probing: JoinSet::new(),
+            findings: mpsc::channel(FINDINGS),
+            rng,
+        };
         network.tell();
         network.ask();
         network
@@ -57,6 +73,7 @@ impl Network {
 
     /// Keeps everybody informed, until it is aborted.
     pub(super) async fn keep(mut self) {
+        self.probe();
         loop {
             tokio::select! {
                 change = changed(self.here.watch.as_mut()) => self.on_change(change),
@@ -71,6 +88,7 @@ impl Network {
                     }
                 }
                 () = sleep_until(self.keepalive.poll_timeout().into()) => self.ask(),
+                Some(finding) = self.findings.1.recv() => self.on_finding(finding),
             }
         }
     }
@@ -88,6 +106,30 @@ impl Network {
         self.tell();
         self.shared.act(|core, now| core.endpoint.handle_network_change(now));
         self.membership.moved();
+        self.probe();
+    }
+
+    /// Finds out what the NAT does, from the beginning.
+    fn probe(&mut self) {
+        if self.here.is_local() {
+            return;
+        }
+        // What is still on its way was found out about another network.
+        self.probing.abort_all();
+        self.findings = mpsc::channel(FINDINGS);
+        let (beacon, registry) = (self.here.beacon, self.membership.registry.clone());
+        self.probing.spawn(probe(beacon, registry, self.findings.0.clone(), self.rng.random()));
+    }
+
+    fn on_finding(&mut self, finding: Finding) {
+        match finding {
+            Finding::Kind(kind) => self.shared.act(|core, _| core.endpoint.set_nat(kind)),
+            Finding::Lifetime(lifetime) => {
+                debug!(?lifetime, "the NAT keeps a mapping this long, at least");
+                self.keepalive.set_lifetime(clock::now(), lifetime);
+                self.shared.act(|core, _| core.endpoint.set_mapping_lifetime(lifetime));
+            }
+        }
     }
 
     /// Asks the beacon where we are, if it is time to.
