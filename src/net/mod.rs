@@ -1,6 +1,8 @@
 //! Sockets and clocks under the state machines.
 
 pub mod clock;
+pub mod compat_client;
+pub mod dial;
 pub mod frame_queue;
 pub mod interfaces;
 pub mod jitter;
