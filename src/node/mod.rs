@@ -11,7 +11,7 @@
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
-//! | `nat_probe` | finding out what the NAT does |
+//! | `nat_probe`, `port_mapping` | what the NAT does, and what it is asked to do |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `trust` | who may reach this node while it is private |
@@ -30,6 +30,7 @@ mod membership;
 mod messages;
 mod nat_probe;
 mod network;
+mod port_mapping;
 mod rendezvous;
 mod resolver;
 mod services;
@@ -94,6 +95,7 @@ struct Inner {
     resolver: Arc<Resolver>,
     trust: Arc<trust::Trust>,
     membership: Arc<Membership>,
+    held_port: port_mapping::HeldPort,
     messages: Messages,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -366,7 +368,7 @@ impl Node {
         let _ = tokio::time::timeout(CLOSE_LINGER, drained).await;
         inner.shared.close();
         inner.trust.wake();
-        inner.membership.leave(self.address().node).await;
+        tokio::join!(inner.membership.leave(self.address().node), inner.held_port.release());
         let mut tasks =
             std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;

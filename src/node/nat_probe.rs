@@ -36,6 +36,8 @@ pub(super) enum Finding {
     Kind(NatKind),
     /// How long a mapping lives at least.
     Lifetime(Duration),
+    /// From where the router forwards to us, or that it does not any more.
+    Mapped(Option<SocketAddr>),
 }
 
 /// Finds out about the NAT toward `beacon`, and tells each finding. Ends when there is nothing

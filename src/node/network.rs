@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use super::core::Shared;
 use super::membership::Membership;
 use super::nat_probe::{Finding, probe};
+use super::port_mapping::{self, HeldPort};
 use super::whereabouts::Whereabouts;
 use crate::net::clock;
 use crate::net::link_watch::{Change, LinkWatch};
@@ -37,6 +38,8 @@ pub(super) struct Network {
     /// What the beacon answers.
     observed: watch::Receiver<Option<SocketAddr>>,
     keepalive: BeaconWatch,
+    /// Where a port of the router is noted, if it may be asked for one.
+    may_map: Option<HeldPort>,
     /// What is being found out about the NAT.
     probing: JoinSet<()>,
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
@@ -48,6 +51,7 @@ impl Network {
         shared: Arc<Shared>,
         membership: Arc<Membership>,
         here: Whereabouts,
+        may_map: Option<HeldPort>,
         seed: [u8; 32],
     ) -> Self {
         let mut keepalive = BeaconWatch::new(clock::now());
@@ -62,6 +66,7 @@ impl Network {
             here,
             observed,
             keepalive,
+            may_map,
             probing: JoinSet::new(),
             findings: mpsc::channel(FINDINGS),
             rng,
@@ -82,9 +87,8 @@ impl Network {
                         return;
                     }
                     let seen = *self.observed.borrow_and_update();
-                    if seen.is_some() {
-                        self.here.observed = seen;
-                        self.on_answer();
+                    if let Some(seen) = seen {
+                        self.on_answer(seen);
                     }
                 }
                 () = sleep_until(self.keepalive.poll_timeout().into()) => self.ask(),
@@ -100,7 +104,7 @@ impl Network {
             return;
         }
         // What was seen before does not count any more.
-        self.here.observed = None;
+        (self.here.observed, self.here.mapped) = (None, None);
         self.shared.look(|core| core.observed.send_replace(None));
         self.keepalive.ask_now(clock::now());
         self.tell();
@@ -119,10 +123,19 @@ impl Network {
         self.findings = mpsc::channel(FINDINGS);
         let (beacon, registry) = (self.here.beacon, self.membership.registry.clone());
         self.probing.spawn(probe(beacon, registry, self.findings.0.clone(), self.rng.random()));
+        if let Some(held) = &self.may_map {
+            let port = self.shared.udp.local_addr().port();
+            self.probing.spawn(port_mapping::keep(port, held.clone(), self.findings.0.clone()));
+        }
     }
 
     fn on_finding(&mut self, finding: Finding) {
         match finding {
+            Finding::Mapped(mapped) => {
+                debug!(?mapped, "the router forwards to us");
+                self.here.mapped = mapped;
+                self.tell();
+            }
             Finding::Kind(kind) => self.shared.act(|core, _| core.endpoint.set_nat(kind)),
             Finding::Lifetime(lifetime) => {
                 debug!(?lifetime, "the NAT keeps a mapping this long, at least");
@@ -139,7 +152,13 @@ impl Network {
         }
     }
 
-    fn on_answer(&mut self) {
+    fn on_answer(&mut self, seen: SocketAddr) {
+        let before = self.here.observed.replace(seen);
+        if before.is_some_and(|before| before != seen) {
+            // The router has another address or forgot its mappings, or it is another router.
+            info!(?before, now = %seen, "the NAT has changed");
+            self.probe();
+        }
         if self.keepalive.handle_answer(clock::now(), &mut self.rng) == Answer::Returned {
             debug!("the beacon answers again");
             self.membership.nudge();

@@ -18,6 +18,7 @@ use super::first_look::first_look;
 use super::membership::{Membership, Profile};
 use super::messages::Messages;
 use super::network::Network;
+use super::port_mapping::HeldPort;
 use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
 use super::sockets;
@@ -162,7 +163,9 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     tasks.spawn(trust.clone().keep(heartbeat));
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
-    let network = Network::new(shared.clone(), membership.clone(), here, os_seed()?);
+    let held_port = HeldPort::default();
+    let may_map = config.port_mapping.then(|| held_port.clone());
+    let network = Network::new(shared.clone(), membership.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());
 
     let inner = Inner {
@@ -175,6 +178,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         resolver,
         trust,
         membership,
+        held_port,
         tasks: Mutex::new(tasks),
         config,
     };
