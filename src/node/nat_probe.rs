@@ -36,6 +36,8 @@ pub(super) enum Finding {
     Kind(NatKind),
     /// How long a mapping lives at least.
     Lifetime(Duration),
+    /// The beacon's name leads to another address.
+    Beacon(SocketAddr),
     /// From where the router forwards to us, or that it does not any more.
     Mapped(Option<SocketAddr>),
 }

@@ -12,20 +12,26 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info};
 
 use super::core::Shared;
 use super::membership::Membership;
 use super::nat_probe::{Finding, probe};
 use super::port_mapping::{self, HeldPort};
+use super::rendezvous::RendezvousSpec;
+use super::start::resolve_beacon;
 use super::whereabouts::Whereabouts;
 use crate::net::clock;
+use crate::net::interfaces::source_toward;
 use crate::net::link_watch::{Change, LinkWatch};
-use crate::proto::nat::{Answer, BeaconWatch};
+use crate::proto::nat::{ASSUMED_LIFETIME, Answer, BeaconWatch, NatKind};
 
 /// Findings on their way.
 const FINDINGS: usize = 16;
+/// How often, and with what pauses, the beacon's name is looked up in a new network.
+const LOOK_UPS: usize = 5;
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(2);
 /// There is no NAT on loopback.
 const FOREVER: Duration = Duration::from_secs(3_600);
 
@@ -34,6 +40,7 @@ const FOREVER: Duration = Duration::from_secs(3_600);
 pub(super) struct Network {
     shared: Arc<Shared>,
     membership: Arc<Membership>,
+    spec: RendezvousSpec,
     here: Whereabouts,
     /// What the beacon answers.
     observed: watch::Receiver<Option<SocketAddr>>,
@@ -50,6 +57,7 @@ impl Network {
     pub(super) fn new(
         shared: Arc<Shared>,
         membership: Arc<Membership>,
+        spec: RendezvousSpec,
         here: Whereabouts,
         may_map: Option<HeldPort>,
         seed: [u8; 32],
@@ -63,6 +71,7 @@ impl Network {
         let mut network = Self {
             shared,
             membership,
+            spec,
             here,
             observed,
             keepalive,
@@ -107,8 +116,13 @@ impl Network {
         (self.here.observed, self.here.mapped) = (None, None);
         self.shared.look(|core| core.observed.send_replace(None));
         self.keepalive.ask_now(clock::now());
+        self.keepalive.set_lifetime(clock::now(), ASSUMED_LIFETIME);
         self.tell();
-        self.shared.act(|core, now| core.endpoint.handle_network_change(now));
+        self.shared.act(|core, now| {
+            core.endpoint.set_nat(NatKind::default());
+            core.endpoint.set_mapping_lifetime(ASSUMED_LIFETIME);
+            core.endpoint.handle_network_change(now);
+        });
         self.membership.moved();
         self.probe();
     }
@@ -121,6 +135,7 @@ impl Network {
         // What is still on its way was found out about another network.
         self.probing.abort_all();
         self.findings = mpsc::channel(FINDINGS);
+        self.probing.spawn(look_up(self.spec.clone(), self.here.beacon, self.findings.0.clone()));
         let (beacon, registry) = (self.here.beacon, self.membership.registry.clone());
         self.probing.spawn(probe(beacon, registry, self.findings.0.clone(), self.rng.random()));
         if let Some(held) = &self.may_map {
@@ -135,6 +150,13 @@ impl Network {
                 debug!(?mapped, "the router forwards to us");
                 self.here.mapped = mapped;
                 self.tell();
+            }
+            Finding::Beacon(beacon) => {
+                info!(was = %self.here.beacon, now = %beacon, "the beacon is elsewhere");
+                self.here.set_beacon(beacon);
+                self.keepalive.ask_now(clock::now());
+                self.shared.act(|core, _| core.endpoint.set_beacon(Some(beacon)));
+                self.probe();
             }
             Finding::Kind(kind) => self.shared.act(|core, _| core.endpoint.set_nat(kind)),
             Finding::Lifetime(lifetime) => {
@@ -176,6 +198,26 @@ impl Network {
             }
         });
         self.membership.place(self.here.place());
+    }
+}
+
+/// Whether the beacon's name still leads to `known`: in a network without IPv6, or in which the
+/// rendezvous is reached another way, it does not.
+async fn look_up(spec: RendezvousSpec, known: SocketAddr, findings: mpsc::Sender<Finding>) {
+    let is_reachable = |addr: &SocketAddr| source_toward(*addr).is_some();
+    for _ in 0..LOOK_UPS {
+        // A network that has just come may not resolve names yet.
+        if let Ok(addrs) = resolve_beacon(&spec).await {
+            if addrs.contains(&known) && is_reachable(&known) {
+                return;
+            }
+            if let Some(other) = addrs.into_iter().find(is_reachable) {
+                // The receiver ends with the node.
+                let _ = findings.send(Finding::Beacon(other)).await;
+                return;
+            }
+        }
+        sleep(LOOK_UP_AGAIN).await;
     }
 }
 

@@ -165,7 +165,8 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     tasks.spawn(async move { member.keep(core, heartbeat).await });
     let held_port = HeldPort::default();
     let may_map = config.port_mapping.then(|| held_port.clone());
-    let network = Network::new(shared.clone(), membership.clone(), here, may_map, os_seed()?);
+    let network =
+        Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());
 
     let inner = Inner {
@@ -263,7 +264,7 @@ fn identity(
 }
 
 /// Addresses of the beacon: the one that the system likes best of each family.
-async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
+pub(super) async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
     let beacon = spec.beacon();
     let lookup = tokio::time::timeout(Duration::from_secs(3), tokio::net::lookup_host(&beacon));
     let Ok(Ok(addrs)) = lookup.await else { return Err(unresolved(spec)) };

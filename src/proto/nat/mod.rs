@@ -9,7 +9,7 @@ mod sim;
 
 use std::fmt;
 
-pub use beacon_watch::{Answer, BeaconWatch, keepalive_interval};
+pub use beacon_watch::{ASSUMED_LIFETIME, Answer, BeaconWatch, keepalive_interval};
 pub use detect::{NatDetector, Probe, SOCKETS, StunServers};
 pub use lifetime::{LIFETIME_SOCKETS, LifetimeProbe};
 pub use responder::{StunPort, StunReply, StunResponder};
