@@ -1,4 +1,4 @@
-//! Asking the router to forward a port to us: PCP, and NAT-PMP where it knows that only.
+//! Asking the router to forward a port to us: by PCP, NAT-PMP where it knows that only, or UPnP.
 //!
 //! A mapping that the router has granted makes the node reachable for those whose NAT cannot be
 //! punched through, and lives without being kept alive. Most routers do not answer, or refuse;
@@ -8,9 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
+mod upnp;
+
 use crab_nat::{
     InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp,
 };
+use upnp::Igd;
 
 /// RFC 6886 section 3.3; it is renewed at half of what was granted.
 const LIFETIME_SECS: u32 = 7_200;
@@ -27,31 +30,50 @@ const MIN_RENEW: Duration = Duration::from_secs(30);
 /// A port that the router forwards to us.
 #[derive(Debug)]
 pub struct MappedPort {
-    mapping: PortMapping,
+    grant: Grant,
     external: SocketAddr,
+}
+
+/// Who granted it.
+#[derive(Debug)]
+enum Grant {
+    Pcp(PortMapping),
+    Upnp { igd: Igd, own: SocketAddr },
 }
 
 impl MappedPort {
     /// Asks `gateway` to forward a port to `port` of `own`, which is our address toward it. `None`
     /// if it does not, or if the address that it forwards from is itself behind a NAT, where the
     /// port is of no use to anybody.
-    pub async fn request(gateway: IpAddr, own: IpAddr, port: u16) -> Option<Self> {
-        let port = NonZeroU16::new(port)?;
+    pub async fn request(gateway: Ipv4Addr, own: IpAddr, port: u16) -> Option<Self> {
         let options = PortMappingOptions {
-            external_port: Some(port),
+            external_port: NonZeroU16::new(port),
             lifetime_seconds: Some(LIFETIME_SECS),
             timeout_config: Some(TIMEOUTS),
         };
-        let asked = PortMapping::new(gateway.into(), own, InternetProtocol::Udp, port, options);
-        let mapping = asked
-            .await
-            .inspect_err(|error| tracing::debug!(%gateway, %error, "the router forwards no port"))
-            .ok()?;
-        let Some(external) = external(&mapping).await.filter(|addr| is_public(addr.ip())) else {
-            let _ = mapping.try_drop().await;
-            return None;
+        let (via, udp) = (IpAddr::from(gateway).into(), InternetProtocol::Udp);
+        let pcp = PortMapping::new(via, own, udp, NonZeroU16::new(port)?, options);
+        // The second is only looked for, in case the first does not answer.
+        let (granted, igd) = tokio::join!(pcp, Igd::find(gateway));
+        let grant = match (granted, igd) {
+            (Ok(mapping), _) => Grant::Pcp(mapping),
+            (Err(_), Ok(igd)) => {
+                let own = SocketAddr::new(own, port);
+                igd.add(own, LIFETIME_SECS).await.ok()?;
+                Grant::Upnp { igd, own }
+            }
+            (Err(pcp), Err(upnp)) => {
+                tracing::debug!(%gateway, %pcp, %upnp, "the router forwards no port");
+                return None;
+            }
         };
-        Some(Self { mapping, external })
+        match grant.external().await.filter(|addr| is_public(addr.ip())) {
+            Some(external) => Some(Self { grant, external }),
+            None => {
+                grant.delete().await;
+                None
+            }
+        }
     }
 
     /// Where others reach us.
@@ -63,31 +85,54 @@ impl MappedPort {
     /// When to call [`renew`](Self::renew).
     #[must_use]
     pub fn renew_at(&self, now: Instant) -> Instant {
-        let left = self.mapping.expiration().saturating_duration_since(now);
-        now + (left / 2).clamp(MIN_RENEW, MAX_RENEW)
+        let half = match &self.grant {
+            Grant::Pcp(mapping) => mapping.expiration().saturating_duration_since(now) / 2,
+            Grant::Upnp { .. } => MAX_RENEW,
+        };
+        now + half.clamp(MIN_RENEW, MAX_RENEW)
     }
 
     /// Asks for more time; `None` if there is no mapping any more. It may have moved.
     pub async fn renew(mut self) -> Option<Self> {
-        self.mapping.renew().await.ok()?;
-        let external = external(&self.mapping).await.filter(|addr| is_public(addr.ip()))?;
+        match &mut self.grant {
+            Grant::Pcp(mapping) => mapping.renew().await.ok()?,
+            Grant::Upnp { igd, own } => igd.add(*own, LIFETIME_SECS).await.ok()?,
+        }
+        let external = self.grant.external().await.filter(|addr| is_public(addr.ip()))?;
         Some(Self { external, ..self })
     }
 
     /// Has the router forget it.
     pub async fn delete(self) {
-        let _ = self.mapping.try_drop().await;
+        self.grant.delete().await;
     }
 }
 
-async fn external(mapping: &PortMapping) -> Option<SocketAddr> {
-    let ip = match mapping.mapping_type() {
-        PortMappingType::Pcp { external_ip, .. } => external_ip.to_canonical(),
-        PortMappingType::NatPmp => {
-            natpmp::external_address(mapping.gateway(), Some(TIMEOUTS)).await.ok()?.into()
+impl Grant {
+    async fn external(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Pcp(mapping) => {
+                let ip = match mapping.mapping_type() {
+                    PortMappingType::Pcp { external_ip, .. } => external_ip.to_canonical(),
+                    PortMappingType::NatPmp => {
+                        let asked = natpmp::external_address(mapping.gateway(), Some(TIMEOUTS));
+                        asked.await.ok()?.into()
+                    }
+                };
+                Some(SocketAddr::new(ip, mapping.external_port().get()))
+            }
+            Self::Upnp { igd, own } => {
+                Some(SocketAddr::new(igd.external_ip().await.ok()?, own.port()))
+            }
         }
-    };
-    Some(SocketAddr::new(ip, mapping.external_port().get()))
+    }
+
+    async fn delete(self) {
+        match self {
+            Self::Pcp(mapping) => drop(mapping.try_drop().await),
+            Self::Upnp { igd, own } => drop(igd.delete(own.port()).await),
+        }
+    }
 }
 
 /// The router to which packets for the rest of the world go, over IPv4; IPv6 has no need of all
@@ -176,7 +221,7 @@ mod tests {
         let gateway = Ipv4Addr::new(127, 53, 51, 1);
         let mut lifetimes = pcp(gateway, Ipv4Addr::new(203, 0, 113, 9)).await;
         let own = Ipv4Addr::LOCALHOST.into();
-        let asked = MappedPort::request(gateway.into(), own, 4000);
+        let asked = MappedPort::request(gateway, own, 4000);
         let mapped = timeout(LIMIT, asked).await.unwrap().unwrap();
         assert_eq!(mapped.external(), "203.0.113.9:45678".parse().unwrap());
         let now = Instant::now();
@@ -193,7 +238,7 @@ mod tests {
         let gateway = Ipv4Addr::new(127, 53, 51, 2);
         let mut lifetimes = pcp(gateway, Ipv4Addr::new(100, 64, 0, 9)).await;
         let own = Ipv4Addr::LOCALHOST.into();
-        let asked = MappedPort::request(gateway.into(), own, 4000);
+        let asked = MappedPort::request(gateway, own, 4000);
         assert!(timeout(LIMIT, asked).await.unwrap().is_none());
         assert_eq!(lifetimes.recv().await, Some(LIFETIME_SECS));
         assert_eq!(lifetimes.recv().await, Some(0));
@@ -202,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_that_says_nothing_is_given_up() {
         let gateway = Ipv4Addr::new(127, 53, 51, 3);
-        let asked = MappedPort::request(gateway.into(), Ipv4Addr::LOCALHOST.into(), 4000);
+        let asked = MappedPort::request(gateway, Ipv4Addr::LOCALHOST.into(), 4000);
         assert!(timeout(LIMIT, asked).await.unwrap().is_none());
     }
 

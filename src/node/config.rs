@@ -21,7 +21,7 @@ pub struct NodeConfig {
     /// Where others reach this node from outside, if that is not to be found out: a port that was
     /// forwarded by hand, the address of a load balancer.
     pub public_endpoint: Option<SocketAddr>,
-    /// Whether the router may be asked to forward a port to this node (PCP, NAT-PMP).
+    /// Whether the router may be asked to forward a port to this node (PCP, NAT-PMP, UPnP).
     pub port_mapping: bool,
     /// Whether every agent of the rendezvous may find this one and connect.
     pub public: bool,

@@ -47,7 +47,7 @@ pub(super) async fn keep(port: u16, held: HeldPort, findings: mpsc::Sender<Findi
         if is_public(own) {
             return;
         }
-        if let Some(mut mapped) = MappedPort::request(gateway.into(), own, port).await {
+        if let Some(mut mapped) = MappedPort::request(gateway, own, port).await {
             loop {
                 // The receiver ends with the node.
                 let _ = findings.send(Finding::Mapped(Some(mapped.external()))).await;
