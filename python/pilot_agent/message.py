@@ -214,6 +214,7 @@ class NodeInfo:
         public_key: Its Ed25519 key.
         local_addr: The UDP address it is bound to.
         observed_addr: The UDP address that the rendezvous saw, once it answered.
+        transport: How the beacon is reached: ``udp``, or ``websocket`` while UDP is blocked.
         rendezvous: Where the registry is.
         hosts_rendezvous: Whether this node hosts the embedded rendezvous right now.
         registered: Whether the registry answers.
@@ -231,6 +232,7 @@ class NodeInfo:
     public_key: bytes
     local_addr: str
     observed_addr: str | None
+    transport: Literal["udp", "websocket"]
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool

@@ -9,6 +9,7 @@
 //! | `attend` | an event loop that receives, and sends in batches |
 //! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
+//! | `carrier` | UDP or, where that is blocked, a WebSocket to the beacon |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
@@ -16,6 +17,7 @@
 
 mod attend;
 mod calls;
+mod carrier;
 mod config;
 mod core;
 mod datagrams;

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::carrier::Carrier;
 use super::config::NodeConfig;
 use super::core::{Core, Shared, Upcall};
 use super::driver::drive;
@@ -73,7 +74,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     })?;
     let local_addr = udp.local_addr();
 
-    let registry = RegistryClient::new(spec.registry(), RegistryTimeouts::default());
+    let registry = RegistryClient::of(Arc::new(spec.server()?), RegistryTimeouts::default());
     let profile = Profile {
         hostname: config.hostname.clone(),
         is_public: config.public,
@@ -134,6 +135,10 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     tasks.spawn(trust.clone().keep(heartbeat));
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
+    if membership.registry.server().has_compat() {
+        let (shared, membership) = (shared.clone(), membership.clone());
+        tasks.spawn(Carrier::new(shared, membership, identity.clone(), rng).run());
+    }
     // Sends the discover that waits in the outbox.
     shared.act(|_, _| ());
 

@@ -182,6 +182,8 @@ pub struct NodeInfo {
     pub local_addr: std::net::SocketAddr,
     /// The UDP address the rendezvous saw, once it answered.
     pub observed_addr: Option<std::net::SocketAddr>,
+    /// How the beacon is reached: `udp`, or `websocket` while UDP is blocked.
+    pub transport: &'static str,
     /// Where the registry is.
     pub rendezvous: String,
     /// Whether this node hosts the embedded rendezvous right now.

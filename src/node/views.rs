@@ -24,6 +24,7 @@ impl Node {
             public_key: inner.public_key,
             local_addr: self.local_addr(),
             observed_addr: observed,
+            transport: self.transport(),
             rendezvous: inner.spec.to_string(),
             hosts_rendezvous: inner.membership.is_hosting(),
             registered: inner.membership.is_registered(),
@@ -45,6 +46,11 @@ impl Node {
                 ("streams_opened", stats.streams_opened),
             ],
         }
+    }
+
+    fn transport(&self) -> &'static str {
+        let is_detoured = self.inner.shared.look(|core| core.detour.beacon().is_some());
+        if is_detoured { "websocket" } else { "udp" }
     }
 
     /// The peers it has, or is making, a tunnel with.
