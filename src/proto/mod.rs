@@ -9,4 +9,5 @@ pub mod messenger;
 pub mod path;
 pub mod pmtud;
 pub mod stream;
+pub mod subscriber;
 pub mod tunnel;

@@ -13,13 +13,12 @@ use tokio::time::{interval, sleep};
 use tracing::{debug, warn};
 
 use super::connection;
-use super::listen::bind_both;
-use super::relay_runs::RelayRuns;
-use super::state::{Slot, State};
+use super::listen::{Sockets, bind_both};
+use super::state::{Slot, State, Worker};
 use super::store::{Store, StoreError};
 use super::writer::Writer;
 use crate::net::clock;
-use crate::net::udp::RecvBatch;
+use crate::net::udp::{RecvBatch, UdpIo};
 use crate::net::watch::Interest;
 use crate::proto::beacon::{BeaconConfig, BeaconStats};
 use crate::proto::directory::{Directory, DirectoryConfig, Effect};
@@ -31,6 +30,9 @@ const OPEN_RETRY: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the system had no file descriptor for a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// More sockets than this wait for each other, and each has half a megabyte of buffers.
+const MAX_WORKERS: usize = 32;
 
 /// How a [`Rendezvous`] is run.
 #[derive(Debug, Clone)]
@@ -44,6 +46,9 @@ pub struct RendezvousConfig {
     pub directory: DirectoryConfig,
     /// What the beacon allows.
     pub beacon: BeaconConfig,
+    /// Cores that relay, each with a UDP socket of its own on the same port, among which the
+    /// kernel shares senders out. Default 0: all cores. Only Linux shares; elsewhere it is one.
+    pub workers: usize,
     /// TCP connections at once. Default 4096; each takes a file descriptor, and at most 1 MiB
     /// while a frame of that size comes in.
     pub max_connections: usize,
@@ -60,8 +65,16 @@ impl RendezvousConfig {
             store: None,
             directory: DirectoryConfig::default(),
             beacon: BeaconConfig::default(),
+            workers: 0,
             max_connections: 4096,
             max_connections_per_ip: 256,
+        }
+    }
+
+    fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+            workers => workers.min(MAX_WORKERS),
         }
     }
 
@@ -134,8 +147,11 @@ impl Rendezvous {
     pub async fn bind(config: RendezvousConfig) -> Result<Self, ServerError> {
         // The ports first: who has them may use the database, so a successor that waits for the
         // ports never meets a database that its predecessor still writes.
-        let (listener, socket) = bind_both(config.listen)?;
-        let local_addr = socket.local_addr();
+        let Sockets { listener, first, others } = bind_both(config.listen, config.workers())?;
+        let local_addr = first.local_addr();
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| ServerError::Internal(format!("no randomness: {error}")))?;
         let mut directory = Directory::new(config.directory.clone());
         let store = match &config.store {
             Some(path) => {
@@ -149,10 +165,13 @@ impl Rendezvous {
         };
         let (closing, closed) = watch::channel(());
         let writer = store.as_ref().map(|_| Arc::new(Writer::default()));
-        let state = Arc::new(State::new(&config, directory, socket, writer.clone()));
+        let state = Arc::new(State::new(&config, directory, first, writer.clone(), secret));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(state.clone(), listener, closed.clone()));
-        tasks.spawn(run_beacon(state.clone(), closed.clone()));
+        tasks.spawn(run_beacon(state.clone(), None, closed.clone()));
+        for socket in others {
+            tasks.spawn(run_beacon(state.clone(), Some(socket), closed.clone()));
+        }
         tasks.spawn(sweep(state.clone(), closed.clone()));
         let writer = writer.zip(store).map(|(writer, store)| {
             // Not among the tasks, which are aborted when a rendezvous is dropped. It holds the
@@ -251,10 +270,12 @@ async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Sl
     drop(slot);
 }
 
-async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
-    let (mut batch, mut runs) = (RecvBatch::default(), RelayRuns::default());
+/// Receives from `own`, or from the first socket.
+async fn run_beacon(state: Arc<State>, own: Option<UdpIo>, mut closing: watch::Receiver<()>) {
+    let socket = own.as_ref().unwrap_or(&state.socket);
+    let (mut batch, mut worker) = (RecvBatch::default(), Worker::default());
     let watch = loop {
-        match state.socket.watch(Interest::Readable) {
+        match socket.watch(Interest::Readable) {
             Ok(watch) => break watch,
             Err(error) => warn!(%error, "beacon socket"),
         }
@@ -274,9 +295,8 @@ async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
             }
         }
         // Errors are ICMP's echo of what was sent earlier, or that there is nothing.
-        if watch.attempt(|| state.socket.try_recv(&mut batch)).is_ok() {
-            batch.for_each(|from, datagram| state.datagram(&mut runs, from, datagram));
-            runs.flush(&state.socket);
+        if watch.attempt(|| socket.try_recv(&mut batch)).is_ok() {
+            state.received(&mut worker, socket, &mut batch);
         }
     }
 }
@@ -294,6 +314,6 @@ async fn sweep(state: Arc<State>, mut closing: watch::Receiver<()>) {
             writer.submit(effects);
         }
         drop(directory);
-        state.beacon().handle_timeout(clock::now());
+        state.beacon_timeout();
     }
 }

@@ -10,8 +10,8 @@ use super::RendezvousConfig;
 use super::relay_runs::RelayRuns;
 use super::writer::{Ticket, Writer};
 use crate::net::clock;
-use crate::net::udp::UdpIo;
-use crate::proto::beacon::{Action, Beacon, Roster};
+use crate::net::udp::{RecvBatch, UdpIo};
+use crate::proto::beacon::{Action, Beacon, Claim, Roster};
 use crate::proto::directory::{Directory, Effect, Outcome};
 use crate::wire::NodeId;
 use crate::wire::registry::{Request, Response};
@@ -25,6 +25,13 @@ pub(super) struct State {
     connections: Mutex<Connections>,
     pub(super) socket: UdpIo,
     pub(super) writer: Option<Arc<Writer>>,
+}
+
+/// What each receiver of datagrams has for itself; reused from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    actions: Vec<Action>,
+    runs: RelayRuns,
 }
 
 #[derive(Debug)]
@@ -41,10 +48,11 @@ impl State {
         directory: Directory,
         socket: UdpIo,
         writer: Option<Arc<Writer>>,
+        secret: [u8; 32],
     ) -> Self {
         Self {
             directory: Mutex::new(directory),
-            beacon: Mutex::new(Beacon::new(config.beacon.clone())),
+            beacon: Mutex::new(Beacon::new(&config.beacon, secret)),
             connections: Mutex::new(Connections {
                 open: 0,
                 per_ip: HashMap::new(),
@@ -88,19 +96,49 @@ impl State {
         }
     }
 
-    /// Hands a datagram to the beacon, and does what it says; what is to be passed on is gathered
-    /// in `runs`.
-    pub(super) fn datagram(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
-        let action = self.beacon().handle_datagram(clock::now(), from, datagram, self);
-        match action {
-            Action::Ignore => {}
-            Action::Send(replies) => {
-                replies.iter().for_each(|(to, reply)| self.send(*to, reply));
+    /// Hands what was received to the beacon, and does what it says. The lock is taken once, and
+    /// no system call is made under it.
+    pub(super) fn received(&self, worker: &mut Worker, socket: &UdpIo, batch: &mut RecvBatch) {
+        let now = clock::now();
+        let mut beacon = self.beacon();
+        batch.for_each(|from, datagram| {
+            worker.actions.push(beacon.handle_datagram(now, from, datagram, self));
+        });
+        let transmits: Vec<_> = std::iter::from_fn(|| beacon.poll_transmit()).collect();
+        drop(beacon);
+        let mut actions = worker.actions.drain(..);
+        batch.for_each(|_, datagram| match actions.next() {
+            Some(Action::Forward { to, start }) => {
+                worker.runs.push(socket, to, datagram.get(start..).unwrap_or(&[]));
             }
-            Action::Forward { to, start } => {
-                runs.push(&self.socket, to, datagram.get(start..).unwrap_or(&[]));
-            }
+            Some(Action::Send(replies)) => self.send_all(&replies),
+            Some(Action::Verify(claim)) => self.verify(&claim),
+            Some(Action::Ignore) | None => {}
+        });
+        drop(actions);
+        worker.runs.flush(socket);
+        self.send_all(&transmits);
+    }
+
+    fn verify(&self, claim: &Claim) {
+        if claim.is_signed()
+            && let Action::Send(replies) = self.beacon().proved(clock::now(), claim, self)
+        {
+            self.send_all(&replies);
         }
+    }
+
+    fn send_all(&self, datagrams: &[(SocketAddr, Vec<u8>)]) {
+        datagrams.iter().for_each(|(to, datagram)| self.send(*to, datagram));
+    }
+
+    /// Lets the beacon do what is due.
+    pub(super) fn beacon_timeout(&self) {
+        let mut beacon = self.beacon();
+        beacon.handle_timeout(clock::now());
+        let transmits: Vec<_> = std::iter::from_fn(|| beacon.poll_transmit()).collect();
+        drop(beacon);
+        self.send_all(&transmits);
     }
 
     pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
@@ -116,6 +154,10 @@ impl State {
 impl Roster for State {
     fn registered(&self, node: NodeId) -> Option<SocketAddr> {
         Roster::registered(&*self.directory(), node)
+    }
+
+    fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.directory().public_key(node)
     }
 
     fn may_punch(&self, requester: NodeId, target: NodeId) -> bool {

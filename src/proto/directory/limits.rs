@@ -1,9 +1,10 @@
 //! How much one address may ask: token buckets, refilled by the second.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::{DirectoryConfig, Refusal, refuse};
+use crate::proto::subscriber::subscriber;
 use crate::wire::registry::{ErrorCode, Request};
 
 /// Addresses with a bucket at once; full buckets are dropped to make room.
@@ -76,7 +77,7 @@ impl SourceLimits {
 
     /// The refilled bucket of the address; `None` for one that is not limited.
     fn source(&mut self, now: u64, from: IpAddr) -> Option<&mut Source> {
-        let from = subnet(from);
+        let from = subscriber(from);
         if from.is_loopback() {
             return None;
         }
@@ -103,15 +104,5 @@ impl SourceLimits {
         source.new_nodes = refill(source.new_nodes, per_min, max_new);
         source.refilled = source.refilled.max(now);
         Some(source)
-    }
-}
-
-/// One IPv6 subscriber has a whole /64.
-fn subnet(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)))
-        }
-        ip => ip,
     }
 }
