@@ -7,9 +7,11 @@
 //! | `stream` | handles of streams and listeners |
 //! | `messages`, `calls` | send and request: as futures, and for event loops |
 //! | `attend` | an event loop that receives, and sends in batches |
+//! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
+//! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `trust` | who may reach this node while it is private |
 
 mod attend;
@@ -26,6 +28,8 @@ mod messages;
 mod rendezvous;
 mod resolver;
 mod services;
+mod simulate;
+mod sockets;
 mod start;
 mod stream;
 mod trust;
@@ -49,6 +53,9 @@ pub use datagrams::DatagramPort;
 pub use error::NodeError;
 pub use membership::VERSION;
 pub use rendezvous::{EMBEDDED_PORT, RendezvousSpec};
+pub use simulate::{
+    BadNetwork, Block, Direction, LinkCounters, LinkParams, Loss, Simulation, SimulationCounters,
+};
 pub use stream::{Listener, NodeStream};
 pub use types::*;
 
@@ -285,7 +292,7 @@ impl Node {
             .await
             .map_err(|error| self.blame_impostor(peer, error))?;
         let (path, endpoint) = match via {
-            Via::Direct(endpoint) => (PathKind::Direct, Some(endpoint)),
+            Via::Direct(remote) => (PathKind::Direct, Some(remote.addr)),
             Via::Relay => (PathKind::Relay, self.inner.shared.look(|core| core.endpoint.beacon())),
         };
         let endpoint = endpoint.unwrap_or_else(|| self.local_addr());

@@ -17,6 +17,7 @@ use super::membership::{Membership, Profile};
 use super::messages::Messages;
 use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
+use super::sockets;
 use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
 use super::{Inner, Node, heap, services};
@@ -106,7 +107,9 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     };
     let messenger = Messenger::new(messenger_config, rand::Rng::next_u64(&mut rng));
     let (upcalls, upcall_queue) = mpsc::unbounded_channel();
-    let shared = Arc::new(Shared::new(Core::new(endpoint, messenger, upcalls), udp));
+    let (socket_orders, socket_queue) = mpsc::unbounded_channel();
+    let core = Core::new(endpoint, messenger, upcalls, socket_orders);
+    let shared = Arc::new(Shared::new(core, udp));
     let resolver = Arc::new(Resolver::new(
         registry,
         identity.clone(),
@@ -124,6 +127,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(drive(shared.clone()));
+    tasks.spawn(sockets::keep(Arc::downgrade(&shared), local_addr, socket_queue));
     tasks.spawn(upkeep(shared.clone(), resolver.clone(), trust.clone(), upcall_queue));
     services::spawn(&mut tasks, &shared, &resolver, &trust, &config, inbox)?;
     let heartbeat = config.heartbeat;

@@ -64,7 +64,7 @@ impl Node {
                     path: path_kind(route),
                     endpoint: match route {
                         Some(Via::Relay) => endpoint.beacon(),
-                        _ => peer.path().direct(),
+                        _ => peer.path().direct().map(|remote| remote.addr),
                     },
                     rtt: peer.rtt(),
                     path_mtu: peer.path_mtu().map(PathMtu::size),

@@ -16,6 +16,7 @@
 //! * Relaying and punching is for noted nodes, from the address they were noted with, toward noted
 //!   nodes; and nobody is led to a private node that does not trust the asker. Instead of what it
 //!   noted, a beacon that was just started believes the registry, whose addresses TCP has proved.
+//! * Nodes with a connection of their own instead of UDP are in [`attached`].
 //! * Each address and each node may send only so much, and no node can take the relay from others
 //!   ([`limits`]). What goes to whoever asked is at most 15 bytes longer than what came, and
 //!   challenges are never longer: a beacon is of no use to flood others.
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::wire::NodeId;
 use crate::wire::beacon::{BeaconMessage, NOTIFY_HANDSHAKE, NodeList};
 
+pub mod attached;
 mod cluster;
 mod config;
 mod limits;
@@ -36,6 +38,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{Foreign, Stranger};
 pub use config::{BeaconConfig, BeaconStats};
 pub use proof::Claim;
 
@@ -147,8 +150,8 @@ impl Beacon {
     #[must_use]
     pub fn proved(&mut self, now: Instant, claim: &Claim, roster: &impl Roster) -> Action {
         // Meanwhile the key may have been replaced, and the node forgotten.
-        if roster.public_key(claim.node) != Some(claim.public_key)
-            || roster.registered(claim.node).is_none()
+        if self.public_key(now, claim.node, roster) != Some(claim.public_key)
+            || self.registered(now, claim.node, roster).is_none()
         {
             return Action::Ignore;
         }
@@ -163,7 +166,7 @@ impl Beacon {
             }
             None => {
                 let noted = Noted { is_proven: true, ..Noted::new(now, claim.from) };
-                self.nodes.insert(claim.node, noted);
+                self.insert(claim.node, noted);
             }
         }
         self.observed(claim.from)
@@ -184,6 +187,30 @@ impl Beacon {
     /// Names the other beacons of this one's cluster.
     pub fn set_peers(&mut self, peers: impl IntoIterator<Item = SocketAddr>) {
         self.cluster.set_peers(peers.into_iter().map(canonical).collect());
+    }
+
+    /// A node to ask the registries of the other beacons about; answer with
+    /// [`introduce`](Self::introduce).
+    pub fn poll_stranger(&mut self) -> Option<Stranger> {
+        self.cluster.poll_stranger()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_strangers(&self) -> bool {
+        self.cluster.has_strangers()
+    }
+
+    /// What another registry says of a stranger; `None` if none knows it. Then drain
+    /// [`poll_transmit`](Self::poll_transmit).
+    pub fn introduce(&mut self, now: Instant, stranger: &Stranger, foreign: Option<Foreign>) {
+        let Stranger { node, from, proves } = *stranger;
+        self.cluster.introduce(now, node, foreign);
+        let Some(foreign) = foreign else { return };
+        self.note(now, from, node, false, foreign.registered());
+        if proves {
+            self.challenge(now, from, node);
+        }
     }
 
     /// Forgets who was silent, and tells other beacons who is here; call it every ten seconds, and
@@ -223,10 +250,13 @@ impl Beacon {
         if !self.admit_request(now, from) {
             return Some(Action::Ignore);
         }
-        if let Some(registered) = roster.registered(node)
-            && node.0 != 0
-        {
-            self.note(now, from, node, is_extended, registered);
+        if attached::node_at(from).is_some_and(|own| own != node) {
+            return None;
+        }
+        match self.registered(now, node, roster) {
+            _ if node.0 == 0 => {}
+            Some(registered) => self.note(now, from, node, is_extended, registered),
+            None => self.cluster.ask_about(now, Stranger { node, from, proves: false }),
         }
         Some(self.observed(from))
     }
@@ -248,10 +278,10 @@ impl Beacon {
     ) {
         let Some(noted) = self.nodes.get_mut(now, node) else {
             // The sweep makes room again; the table is larger than a registry's by default.
-            self.nodes.insert(node, Noted { is_extended, ..Noted::new(now, from) });
+            self.insert(node, Noted { is_extended, ..Noted::new(now, from) });
             return;
         };
-        if !noted.may_move(now, from, registered.ip().to_canonical()) {
+        if !noted.may_move(now, from, registered) {
             self.stats.refused_moves += 1;
             return;
         }
@@ -263,13 +293,23 @@ impl Beacon {
         }
     }
 
+    /// Notes a node, and tells the other beacons at once: they may have frames for it.
+    fn insert(&mut self, node: NodeId, noted: Noted) {
+        if self.nodes.insert(node, noted) && !self.cluster.is_alone() {
+            let outbox = &mut self.outbox;
+            self.cluster.announce(&[node], |to, sync| outbox.push_back((to, sync)));
+        }
+    }
+
     /// A discover by one of our nodes: an answer to a challenge, or asking for one.
     fn prove(&mut self, now: Instant, claim: Claim, roster: &impl Roster) -> Option<Action> {
         let Claim { node, from, .. } = claim;
         let is_proven = |noted: &Noted| noted.is_proven && noted.endpoint == from;
-        if self.nodes.get(now, node).is_some_and(is_proven)
-            || roster.public_key(node) != Some(claim.public_key)
-        {
+        let key = self.public_key(now, node, roster);
+        if key.is_none() && node.0 != 0 {
+            self.cluster.ask_about(now, Stranger { node, from, proves: true });
+        }
+        if self.nodes.get(now, node).is_some_and(is_proven) || key != Some(claim.public_key) {
             return self.discover(now, from, node, false, roster);
         }
         if self.cookies.knows(now, node, from, &claim.cookie) {
@@ -282,6 +322,28 @@ impl Beacon {
             self.challenge(now, from, node);
         }
         action
+    }
+
+    fn registered(&self, now: Instant, node: NodeId, roster: &impl Roster) -> Option<SocketAddr> {
+        let foreign = || self.cluster.foreign(now, node).map(|foreign| foreign.registered());
+        roster.registered(node).or_else(foreign)
+    }
+
+    fn public_key(&self, now: Instant, node: NodeId, roster: &impl Roster) -> Option<[u8; 32]> {
+        let foreign = || self.cluster.foreign(now, node).map(|foreign| foreign.public_key);
+        roster.public_key(node).or_else(foreign)
+    }
+
+    fn may_punch(
+        &self,
+        now: Instant,
+        requester: NodeId,
+        target: NodeId,
+        roster: &impl Roster,
+    ) -> bool {
+        let is_public = |foreign: Foreign| foreign.endpoint.is_some();
+        roster.may_punch(requester, target)
+            || self.cluster.foreign(now, target).is_some_and(is_public)
     }
 
     fn challenge(&mut self, now: Instant, to: SocketAddr, node: NodeId) {
@@ -305,8 +367,12 @@ impl Beacon {
             return None;
         }
         let (target_endpoint, _) = self.find(now, target, roster)?;
-        if requester == target || !roster.may_punch(requester, target) {
+        if requester == target || !self.may_punch(now, requester, target, roster) {
             return None;
+        }
+        let is_attached = |endpoint| attached::node_at(endpoint).is_some();
+        if is_attached(from) || is_attached(target_endpoint) {
+            return Some(Action::Ignore);
         }
         self.stats.punches += 1;
         let punch = |endpoint| encoded(BeaconMessage::PunchCommand { endpoint });

@@ -6,6 +6,7 @@ pub mod beacon;
 pub mod directory;
 pub mod endpoint;
 pub mod messenger;
+pub mod nat;
 pub mod path;
 pub mod pmtud;
 pub mod stream;

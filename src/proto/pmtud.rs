@@ -352,7 +352,7 @@ impl PathMtu {
     }
 
     fn is_loopback(&self) -> bool {
-        matches!(self.via, Via::Direct(to) if to.ip().is_loopback())
+        matches!(self.via, Via::Direct(to) if to.addr.ip().is_loopback())
     }
 
     /// Queues a probe.

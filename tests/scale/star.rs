@@ -206,7 +206,7 @@ impl Star {
                 hub.poll_transmit(now, &mut buf)
             });
             let Some(transmit) = transmit else { break };
-            let SocketAddr::V4(to) = transmit.destination else { break };
+            let SocketAddr::V4(to) = transmit.destination.addr else { break };
             let [_, b, c, d] = to.ip().octets();
             let index = u32::from_be_bytes([0, b, c, d]) as usize - 100;
             for datagram in buf.chunks_mut(transmit.segment_size) {

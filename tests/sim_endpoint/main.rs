@@ -278,7 +278,7 @@ fn without_a_direct_path_the_relay_serves_and_with_one_it_is_left() {
     assert!(delivered && world.elapsed() < seconds(4), "{:?}", world.elapsed());
     assert_eq!(world.hosts[a].endpoint.route(to.node), Some(Via::Relay));
     world.blocked.clear();
-    let direct = Some(Via::Direct(world.hosts[b].addr));
+    let direct = Some(Via::Direct(world.hosts[b].addr.into()));
     let is_direct =
         world.run_until(seconds(20), |world| world.hosts[a].endpoint.route(to.node) == direct);
     assert!(is_direct, "the direct path is not found again");

@@ -333,8 +333,8 @@ impl World {
             let from = self.hosts[index].addr;
             for datagram in buf.chunks(transmit.segment_size) {
                 self.datagrams += 1;
-                self.direct += u64::from(transmit.destination != self.beacon_addr);
-                self.launch(from, transmit.destination, datagram.to_vec());
+                self.direct += u64::from(transmit.destination.addr != self.beacon_addr);
+                self.launch(from, transmit.destination.addr, datagram.to_vec());
             }
         }
     }

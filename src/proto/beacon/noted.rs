@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::limits::Usage;
-use super::{BeaconConfig, EXPIRES_AFTER};
+use super::{BeaconConfig, EXPIRES_AFTER, attached};
 use crate::proto::subscriber::subscriber;
 use crate::wire::NodeId;
 
@@ -42,12 +42,16 @@ impl Noted {
     }
 
     /// Whether to believe, without proof, that the node is now at `from`.
-    pub(super) fn may_move(&self, now: Instant, from: SocketAddr, registered: IpAddr) -> bool {
+    pub(super) fn may_move(&self, now: Instant, from: SocketAddr, registered: SocketAddr) -> bool {
+        let is_registered_there = registered.ip().to_canonical() == from.ip();
+        if attached::node_at(self.endpoint).is_some() {
+            return self.endpoint == from || is_registered_there && registered.port() != 0;
+        }
         let silence = now.saturating_duration_since(self.last_heard);
         if self.is_proven {
             return self.endpoint == from || silence >= PROVEN_SILENT_AFTER;
         }
-        self.endpoint.ip() == from.ip() || from.ip() == registered || silence >= SILENT_AFTER
+        self.endpoint.ip() == from.ip() || is_registered_there || silence >= SILENT_AFTER
     }
 }
 
@@ -81,13 +85,21 @@ impl Table {
 
     /// Notes the node if there is room.
     pub(super) fn insert(&mut self, node: NodeId, noted: Noted) -> bool {
-        let ip = noted.endpoint.ip();
         self.remove(node);
-        if self.nodes.len() >= self.max || !self.count(ip) {
+        // Connections are few and bounded, so there is room for them in any case.
+        let has_room = self.nodes.len() < self.max || attached::node_at(noted.endpoint).is_some();
+        if !has_room || !self.count(noted.endpoint.ip()) {
             return false;
         }
         self.nodes.insert(node, noted);
         true
+    }
+
+    /// Forgets the node if that is where it is.
+    pub(super) fn remove_from(&mut self, endpoint: SocketAddr, node: NodeId) {
+        if self.nodes.get(&node).is_some_and(|noted| noted.endpoint == endpoint) {
+            self.remove(node);
+        }
     }
 
     pub(super) fn remove(&mut self, node: NodeId) {

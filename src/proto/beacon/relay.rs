@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::cluster::ANNOUNCE_WITHIN;
 use super::noted::Noted;
-use super::{Action, Beacon, Roster, canonical, encoded};
+use super::{Action, Beacon, Roster, attached, canonical, encoded};
 use crate::wire::NodeId;
 use crate::wire::beacon::{
     BeaconMessage, CHALLENGE_LEN, DELIVER_HEADER_LEN, RELAY_HEADER_LEN, deliver_header,
@@ -43,6 +43,7 @@ impl Beacon {
             let speaker = self.hear(now, from, sender, roster);
             if matches!(speaker, Speaker::Likely | Speaker::Doubtful)
                 && datagram.len() >= CHALLENGE_LEN
+                && attached::node_at(from).is_none()
                 && self.hints.admit(now, from)
                 && self.admit_request(now, from)
             {
@@ -97,9 +98,9 @@ impl Beacon {
             }
             return Speaker::Likely;
         }
-        match roster.registered(node) {
+        match self.registered(now, node, roster) {
             Some(registered) if registered.ip().to_canonical() == from.ip() => {
-                self.nodes.insert(node, Noted::new(now, from));
+                self.insert(node, Noted::new(now, from));
                 Speaker::Likely
             }
             Some(_) => Speaker::Doubtful,
@@ -118,7 +119,7 @@ impl Beacon {
         match self.nodes.get(now, node) {
             Some(noted) => Some((noted.endpoint, noted.is_extended)),
             None => {
-                let endpoint = canonical(roster.registered(node)?);
+                let endpoint = canonical(self.registered(now, node, roster)?);
                 (endpoint.port() != 0).then_some((endpoint, false))
             }
         }

@@ -1,11 +1,10 @@
 //! Packets outside streams: datagrams, ping and pong, keep-alive, path probe.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::peer::{LoosePacket, PendingPing};
 use super::{Endpoint, EndpointEvent};
-use crate::proto::path::Via;
+use crate::proto::path::{Remote, Via};
 use crate::proto::stream::Outgoing;
 use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
 
@@ -133,7 +132,7 @@ impl Endpoint {
         self.queue_packet(node, LoosePacket { header, payload: Vec::new(), direct_to: None });
     }
 
-    pub(super) fn probe(&mut self, node: NodeId, to: SocketAddr) {
+    pub(super) fn probe(&mut self, node: NodeId, to: Remote) {
         let header = self.control_header(Addr::global(node));
         let payload = PROBE.to_vec();
         self.queue_packet(node, LoosePacket { header, payload, direct_to: Some(to) });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::proto::path::Via;
+use crate::proto::path::{Remote, SocketId, Via};
 use crate::proto::stream::StreamEvent;
 use crate::wire::{Addr, NodeId};
 
@@ -75,13 +75,36 @@ pub enum EndpointEvent {
     Observed(SocketAddr),
     /// The beacon says that a trust handshake waits at the registry.
     HandshakeWaiting,
+    /// A peer's frames go another way from now on.
+    PathChanged {
+        /// The peer.
+        node: NodeId,
+        /// How they went; `None` if they did not.
+        from: Option<Via>,
+        /// How they go.
+        to: Via,
+    },
+    /// Open this many more sockets, on ports of the system's choice.
+    OpenSockets {
+        /// Name of the first; the others follow.
+        first: SocketId,
+        /// How many.
+        count: u16,
+    },
+    /// Close these sockets.
+    CloseSockets {
+        /// Name of the first.
+        first: SocketId,
+        /// How many, it included.
+        count: u16,
+    },
 }
 
 /// A run of equal datagrams to send with one system call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transmit {
     /// Where to.
-    pub destination: SocketAddr,
+    pub destination: Remote,
     /// Size of each datagram; the last may be shorter.
     pub segment_size: usize,
 }

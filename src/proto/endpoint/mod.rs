@@ -19,6 +19,7 @@
 mod control;
 mod event;
 mod limits;
+mod network;
 mod path_mtu;
 mod peer;
 mod peers;
@@ -42,7 +43,7 @@ pub use event::{ConnectError, EndpointEvent, EndpointStats, StreamId, Transmit};
 pub use peer::{Peer, PeerRecord};
 pub use streams::StreamEnds;
 
-use super::path::Via;
+use super::path::{Remote, Via};
 use super::stream::{Stream, StreamConfig, StreamError};
 use super::tunnel::{LocalKeys, TunnelConfig};
 use crate::wire::NodeId;
@@ -115,9 +116,9 @@ pub struct Endpoint {
     /// Peers with something to send.
     turns: Turns<NodeId>,
     /// Whole datagrams: key exchange and beacon messages.
-    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    outbox: VecDeque<(Remote, Vec<u8>)>,
     /// A datagram that did not fit the run it was made for.
-    carry: Option<(SocketAddr, Vec<u8>)>,
+    carry: Option<(Remote, Vec<u8>)>,
     /// Whose the last run of datagrams was.
     last_run: Option<NodeId>,
     timers: TimerHeap<TimerKey>,
@@ -129,6 +130,7 @@ pub struct Endpoint {
     /// Proofs to the beacon.
     proofs: RateLimiter<()>,
     orphans: Orphans<(NodeId, u16, u16)>,
+    network: network::OwnNetwork,
     stats: EndpointStats,
 }
 
@@ -162,6 +164,7 @@ impl Endpoint {
             strangers: RateLimiter::new(100.0, 100.0, 1),
             proofs: RateLimiter::new(5.0, 10.0, 1),
             orphans: Orphans::new(),
+            network: network::OwnNetwork::default(),
             stats: EndpointStats::default(),
             config,
         }

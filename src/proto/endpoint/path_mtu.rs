@@ -75,7 +75,7 @@ impl Endpoint {
             return;
         }
         let to = match route {
-            Via::Direct(to) => Some(to),
+            Via::Direct(to) => Some(to.addr),
             Via::Relay => self.beacon,
         };
         let Some(to) = to else { return };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::StreamId;
 use super::turns::{Senders, Turn, Turns};
-use crate::proto::path::PathSet;
+use crate::proto::path::{PathSet, Remote};
 use crate::proto::pmtud::PathMtu;
 use crate::proto::tunnel::Tunnel;
 use crate::wire::{Flags, Header, NodeId, Protocol};
@@ -35,7 +35,7 @@ pub(super) struct LoosePacket {
     pub(super) header: Header,
     pub(super) payload: Vec<u8>,
     /// Send it to this address whatever the path is (probes of the direct path).
-    pub(super) direct_to: Option<std::net::SocketAddr>,
+    pub(super) direct_to: Option<Remote>,
 }
 
 impl LoosePacket {

@@ -27,7 +27,7 @@ impl Endpoint {
         peer.is_trusted = record.is_trusted;
         peer.path.set_relay_only(record.relay_only);
         if let Some(endpoint) = record.endpoint {
-            peer.path.suggest(endpoint);
+            peer.path.suggest(endpoint.into());
         }
         peer.tunnel.set_peer_key(now, record.public_key);
         self.after_tunnel(now, node);
@@ -259,14 +259,14 @@ impl Endpoint {
                 let message = BeaconMessage::Relay { sender, destination: node, frame };
                 let mut wrapped = Vec::new();
                 message.encode(&mut wrapped);
-                self.outbox.push_back((beacon, wrapped));
+                self.outbox.push_back((beacon.into(), wrapped));
                 if unproven {
                     let requester = self.local.node();
                     let punch =
                         BeaconMessage::PunchRequest { requester, target: node, grant: None };
                     let mut datagram = Vec::new();
                     punch.encode(&mut datagram);
-                    self.outbox.push_back((beacon, datagram));
+                    self.outbox.push_back((beacon.into(), datagram));
                 }
             }
         }
@@ -281,7 +281,7 @@ impl Endpoint {
         if let Some(beacon) = self.beacon {
             let mut datagram = Vec::new();
             message.encode(&mut datagram);
-            self.outbox.push_back((beacon, datagram));
+            self.outbox.push_back((beacon.into(), datagram));
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Endpoint, EndpointEvent};
-use crate::proto::path::Via;
+use crate::proto::path::{Remote, Via};
 use crate::proto::tunnel::TunnelError;
 use crate::wire::beacon::{self, BeaconMessage};
 use crate::wire::tunnel::{self as frames, TunnelFrame};
@@ -16,19 +16,20 @@ const PUNCHES: usize = 3;
 impl Endpoint {
     /// Takes a datagram that arrived; it is decrypted in place. Whatever it is, nothing fails:
     /// what is not acceptable is counted and dropped.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub fn handle_datagram(&mut self, now: Instant, from: impl Into<Remote>, datagram: &mut [u8]) {
+        let from = from.into();
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
         if beacon::is_beacon(datagram) {
             self.handle_beacon(now, from, datagram);
         } else {
-            self.handle_frame(now, Via::Direct(from), from, datagram);
+            self.handle_frame(now, Via::Direct(from), from.addr, datagram);
         }
     }
 
-    fn handle_beacon(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    fn handle_beacon(&mut self, now: Instant, from: Remote, datagram: &mut [u8]) {
         // Nothing in these messages is authenticated: at least they must come from the beacon.
-        if self.beacon != Some(from) {
+        if self.beacon != Some(from.addr) {
             self.stats.dropped_malformed += 1;
             return;
         }
@@ -38,7 +39,7 @@ impl Endpoint {
             }
             Ok(BeaconMessage::PunchCommand { endpoint }) => {
                 for _ in 0..PUNCHES {
-                    self.outbox.push_back((endpoint, frames::PUNCH.to_vec()));
+                    self.outbox.push_back((endpoint.into(), frames::PUNCH.to_vec()));
                 }
             }
             Ok(BeaconMessage::Notify { kind: beacon::NOTIFY_HANDSHAKE }) => {
@@ -51,7 +52,7 @@ impl Endpoint {
             Ok(BeaconMessage::RelayDeliver { frame, .. }) => {
                 let start = datagram.len() - frame.len();
                 if let Some(frame) = datagram.get_mut(start..) {
-                    self.handle_frame(now, Via::Relay, from, frame);
+                    self.handle_frame(now, Via::Relay, from.addr, frame);
                 }
             }
             Ok(_) | Err(_) => self.stats.dropped_malformed += 1,

@@ -5,13 +5,12 @@
 //! peers, run by run: what begins to be sent, such as a small request, is in the next run, however
 //! much others have to send.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::peer::Peer;
 use super::streams::StreamSlot;
 use super::{Endpoint, StreamId, Transmit};
-use crate::proto::path::Via;
+use crate::proto::path::{Remote, Via};
 use crate::proto::tunnel::LocalKeys;
 use crate::wire::beacon::{self, RELAY_HEADER_LEN};
 use crate::wire::packet::HEADER_LEN;
@@ -35,7 +34,7 @@ enum Filling {
 struct Run<'a> {
     buf: &'a mut Vec<u8>,
     route: Via,
-    destination: SocketAddr,
+    destination: Remote,
     /// Bytes of a datagram; the last may be shorter.
     size: usize,
     count: usize,
@@ -163,10 +162,10 @@ impl Endpoint {
         Some(Transmit { destination, segment_size: buf.len() })
     }
 
-    fn destination(&self, route: Via) -> Option<SocketAddr> {
+    fn destination(&self, route: Via) -> Option<Remote> {
         match route {
             Via::Direct(to) => Some(to),
-            Via::Relay => self.beacon,
+            Via::Relay => self.beacon.map(Remote::from),
         }
     }
 }

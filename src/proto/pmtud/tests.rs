@@ -26,9 +26,9 @@ struct Sim {
 
 impl Sim {
     fn new(to: &str, carries: u16) -> Self {
-        let (to, now) = (to.parse().unwrap(), Instant::now());
+        let (to, now) = (to.parse::<std::net::SocketAddr>().unwrap(), Instant::now());
         Self {
-            mtu: PathMtu::new(Via::Direct(to), to, BASE, LIMIT),
+            mtu: PathMtu::new(Via::Direct(to.into()), to, BASE, LIMIT),
             now,
             start: now,
             carries,

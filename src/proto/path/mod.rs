@@ -3,7 +3,16 @@
 //! A path moves only on an authenticated frame (the rule of WireGuard's roaming): what the
 //! registry, a punch command or an unverified source address says is a hint to try, never proof.
 
-use std::net::SocketAddr;
+mod candidate;
+mod policy;
+mod remote;
+mod report;
+
+pub use candidate::{Candidate, CandidateKind};
+pub use policy::{ClassRule, PathPolicy, TrafficClass};
+pub use remote::{Remote, SocketId};
+pub use report::{PathReport, PathState};
+
 use std::time::{Duration, Instant};
 
 /// Sending this long on the direct path without any sign of life makes it suspect: it is probed.
@@ -26,7 +35,7 @@ const PROBE_WHILE_USED: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Via {
     /// Between our socket and this address.
-    Direct(SocketAddr),
+    Direct(Remote),
     /// Through the beacon.
     Relay,
 }
@@ -35,20 +44,20 @@ pub enum Via {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PathAction {
     /// Send a probe to this address.
-    Probe(SocketAddr),
+    Probe(Remote),
     /// Ask the beacon to make both sides punch, then probe.
-    PunchAndProbe(SocketAddr),
+    PunchAndProbe(Remote),
 }
 
 /// The paths to one peer.
 #[derive(Debug, Default)]
 pub struct PathSet {
-    direct: Option<SocketAddr>,
+    direct: Option<Remote>,
     /// An authenticated frame has come from `direct`.
     confirmed: bool,
     /// Where a key exchange came from, if that is not the proven address: a peer that restarted
     /// has a new port, and can prove it only once it has heard our answer.
-    answer_to: Option<SocketAddr>,
+    answer_to: Option<Remote>,
     relay_only: bool,
     on_relay: bool,
     /// First frame sent directly since the last sign of life.
@@ -64,7 +73,7 @@ pub struct PathSet {
 impl PathSet {
     /// Notes an address to try, from the registry or a key exchange. It does not displace one
     /// that is proven.
-    pub fn suggest(&mut self, direct: SocketAddr) {
+    pub fn suggest(&mut self, direct: Remote) {
         if !self.confirmed {
             self.direct = Some(direct);
         }
@@ -72,7 +81,7 @@ impl PathSet {
 
     /// Notes that a key exchange came from `from`. What it says is signed, but it may be old: so
     /// the path stays, and only our side of the exchange goes to that address.
-    pub fn on_exchange(&mut self, from: SocketAddr) {
+    pub fn on_exchange(&mut self, from: Remote) {
         self.suggest(from);
         let is_new = self.direct != Some(from) && !self.on_relay;
         self.answer_to = is_new.then_some(from);
@@ -80,7 +89,7 @@ impl PathSet {
 
     /// Where frames of the key exchange go, beside or instead of the direct path.
     #[must_use]
-    pub fn answer_to(&self) -> Option<SocketAddr> {
+    pub fn answer_to(&self) -> Option<Remote> {
         self.answer_to
     }
 
@@ -106,7 +115,7 @@ impl PathSet {
 
     /// The direct address, whether in use or not.
     #[must_use]
-    pub fn direct(&self) -> Option<SocketAddr> {
+    pub fn direct(&self) -> Option<Remote> {
         self.direct
     }
 
@@ -230,8 +239,8 @@ impl PathSet {
 mod tests {
     use super::*;
 
-    fn addr(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
+    fn addr(port: u16) -> Remote {
+        std::net::SocketAddr::from(([192, 0, 2, 1], port)).into()
     }
 
     #[test]
