@@ -156,18 +156,18 @@ impl Beacon {
             return Action::Ignore;
         }
         self.stats.proofs += 1;
-        match self.nodes.get_mut(now, claim.node) {
-            Some(noted) => {
-                noted.last_heard = now;
-                noted.is_proven = true;
-                if noted.endpoint != claim.from && self.nodes.relocate(claim.node, claim.from) {
-                    self.stats.moves += 1;
-                }
+        match self.nodes.get(now, claim.node).map(|noted| noted.endpoint) {
+            Some(endpoint) if endpoint != claim.from => {
+                self.stats.moves += u64::from(self.nodes.relocate(claim.node, claim.from));
             }
-            None => {
-                let noted = Noted { is_proven: true, ..Noted::new(now, claim.from) };
-                self.insert(claim.node, noted);
-            }
+            Some(_) => {}
+            None => self.insert(claim.node, Noted::new(now, claim.from)),
+        }
+        if let Some(noted) = self.nodes.get_mut(now, claim.node)
+            && noted.endpoint == claim.from
+        {
+            noted.last_heard = now;
+            noted.is_proven = true;
         }
         self.observed(claim.from)
     }
@@ -285,11 +285,16 @@ impl Beacon {
             self.stats.refused_moves += 1;
             return;
         }
-        noted.last_heard = now;
-        noted.is_extended = is_extended;
         if noted.endpoint != from {
-            noted.is_proven = false;
-            self.stats.moves += u64::from(self.nodes.relocate(node, from));
+            if !self.nodes.relocate(node, from) {
+                self.stats.refused_moves += 1;
+                return;
+            }
+            self.stats.moves += 1;
+        }
+        if let Some(noted) = self.nodes.get_mut(now, node) {
+            noted.last_heard = now;
+            noted.is_extended = is_extended;
         }
     }
 

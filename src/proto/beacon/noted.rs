@@ -108,7 +108,7 @@ impl Table {
         }
     }
 
-    /// Moves a node that is there. `false` if its new address has too many.
+    /// Moves a node that is there; nothing is proved about the new endpoint. `false` if its new address has too many.
     pub(super) fn relocate(&mut self, node: NodeId, to: SocketAddr) -> bool {
         let Some(from) = self.nodes.get(&node).map(|noted| noted.endpoint) else { return false };
         if subscriber(from.ip()) != subscriber(to.ip()) {
@@ -119,6 +119,7 @@ impl Table {
         }
         if let Some(noted) = self.nodes.get_mut(&node) {
             noted.endpoint = to;
+            noted.is_proven = false;
         }
         true
     }
