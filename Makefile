@@ -20,7 +20,7 @@ LINKS_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
-  bench-links bench-peers bench-native bench-instructions fuzz clean
+  bench-links bench-relay bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -80,6 +80,9 @@ bench-full: build linkem bench-peers bench-native ## the same with more of every
 
 bench-links: build linkem bench-peers ## streams and requests over slow, long and lossy links, as root
 	$(BIN)/python benches/links.py $(LINKS_ARGS)
+
+bench-relay: ## datagrams that a beacon relays, with one core and with two
+	cargo bench --locked --quiet --bench relay
 
 bench-peers: $(VENV)/.stamp-bench
 $(VENV)/.stamp-bench: pyproject.toml | venv
