@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "Flows", "count_flows", "flows"]
 
 # Before any translation, so that a gateway counts what those inside have sent, as they sent it.
+# There are no names here, and programs that ask for one should not wait for silence.
 _RULES = """
     table ip flows {
         set seen {
@@ -21,6 +22,10 @@ _RULES = """
             type filter hook prerouting priority -350;
             iifname "lo" return
             add @seen { ip saddr . ip daddr . meta l4proto }
+        }
+        chain no_names {
+            type filter hook forward priority -1;
+            udp dport 53 reject
         }
     }"""
 

@@ -142,12 +142,14 @@ class GoPeer:
 
     async def renew(self) -> None:
         await self.close()
-        name = f"{self._host}-{next(self._numbers)}"
+        number = next(self._numbers)
+        name = f"{self._host}-{number}"
         self._daemon = GoDaemon(
             self._directory,
             self._rendezvous,
             name,
-            listen=f"{self._lab.address(self._host)}:0",
+            # It registers the port that it is given, so that must not be 0.
+            listen=f"{self._lab.address(self._host)}:{4000 + number}",
             prefix=self._lab.prefix(self._host),
             flags=self._flags,
         )
