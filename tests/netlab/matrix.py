@@ -51,6 +51,8 @@ class Plan:
         callers: `ours` or `go`.
         callees: The same.
         uplink: The link of each home.
+        shared: Whether there are pairs behind one NAT as well.
+        alike: Whether all homes have the same private addresses.
     """
 
     kinds: tuple[Home, ...] = KINDS
@@ -60,6 +62,8 @@ class Plan:
     callers: str = "ours"
     callees: str = "ours"
     uplink: str = "delay=10ms"
+    shared: bool = True
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Outcome:
 
 async def matrix(plan: Plan) -> list[Outcome]:
     """Measure every pair."""
-    field = Field(plan.kinds, uplink=plan.uplink)
+    field = Field(plan.kinds, uplink=plan.uplink, shared=plan.shared, alike=plan.alike)
     with Lab(field.topology()) as lab, tempfile.TemporaryDirectory(prefix="matrix") as home:
         field.verify(lab)
         directory = Path(home)
@@ -199,6 +203,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="each pair in one order, 4 s")
     parser.add_argument("--peers", choices=_PEERS, action="append", help="default: ours")
     parser.add_argument("--only", help="kinds, separated by commas")
+    parser.add_argument("--seconds", type=float, help="how long a caller sends; default 4 or 6")
     parser.add_argument("--throughput", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into it")
@@ -213,7 +218,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         plan = Plan(
             kinds,
             short=options.short,
-            seconds=4.0 if options.short else 6.0,
+            seconds=options.seconds or (4.0 if options.short else 6.0),
             throughput=options.throughput,
             callers=callers,
             callees=callees,

@@ -145,10 +145,11 @@ def test_a_mapping_is_forgotten_after_its_time() -> None:
             assert all(old != sayer.seen() for old, sayer in zip(before, sayers, strict=True))
 
 
-def test_addresses_change_and_hosts_move() -> None:
+@pytest.mark.parametrize("kind", ["linux", "port-restricted"])
+def test_addresses_change_and_hosts_move(kind: Kind) -> None:
     net = Internet()
     net.public("probe", more=("5.77.2.1",), plain=True)
-    net.home("linux", "a")
+    net.home(kind, "a")
     net.home("linux", "b")
     net.home("firewall", "c")
     with Lab(net.topology()) as lab:
