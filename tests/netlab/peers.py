@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["GoPeer", "OurPeer", "Peer", "TroubleError"]
 
 _ECHO_MEGABYTE = "1"
+# Longer than any pair needs that gets through at all.
+_PATIENCE = 12.0
 
 
 class TroubleError(RuntimeError):
@@ -87,7 +89,7 @@ class OurPeer:
         question: dict[str, object] = {"ping": peer.name}
         if not peer.is_go:
             question = {"to": peer.name, "request": "are you there?"}
-        answer = await _or_trouble(self._process, timeout=30, **question)
+        answer = await _or_trouble(self._process, timeout=_PATIENCE, **question)
         return float(answer["seconds"])
 
     async def keep_busy(self, peer: Peer, seconds: float) -> int:
@@ -102,7 +104,7 @@ class OurPeer:
 
     async def _pour(self, peer: Peer, seconds: float, rate: float | None) -> dict[str, float]:
         how = {("echo" if peer.is_go else "stream"): seconds, "to": peer.name, "rate": rate}
-        return await _or_trouble(self._process, timeout=30, **how)
+        return await _or_trouble(self._process, timeout=_PATIENCE, **how)
 
     async def close(self) -> None:
         await self._process.kill()
