@@ -59,6 +59,9 @@ class _NodeInfo(TypedDict):
     public_key: bytes
     local_addr: str
     observed_addr: str | None
+    candidates: dict[str, str]
+    nat: str
+    mapping_lifetime: float | None
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool

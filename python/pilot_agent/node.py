@@ -53,6 +53,7 @@ class Node(Messaging, Connecting, Networking):
         rendezvous: str | None = None,
         home: str | os.PathLike[str] | None = None,
         listen: str | None = None,
+        public_endpoint: str | None = None,
         public: bool | None = None,
         capabilities: Sequence[str] = (),
         inbox: str | os.PathLike[str] | None = None,
@@ -74,6 +75,8 @@ class Node(Messaging, Connecting, Networking):
                 one that the first node of this machine hosts.
             home: Directory of identities and pinned keys.
             listen: UDP address to bind, such as ``"127.0.0.1:4000"`` or ``":4000"``.
+            public_endpoint: Address under which others reach this node from outside, such as
+                ``"192.0.2.1:4000"``, where it cannot be found out: a port forwarded by hand.
             public: Whether every agent may find this one and connect.
             capabilities: What this agent can do, in words that others search for; at most 16 of
                 at most 64 bytes.
@@ -104,6 +107,7 @@ class Node(Messaging, Connecting, Networking):
         options = {
             "rendezvous": rendezvous,
             "listen": listen,
+            "public_endpoint": public_endpoint,
             "public": public,
             "capabilities": list(capabilities),
             "inbox": inbox,

@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
 use super::fair_lock::FairLock;
@@ -183,7 +183,8 @@ pub(super) struct Core {
     pub(super) attendance: Attendance,
     /// Keys that somebody presented for a node they do not belong to.
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
-    pub(super) observed: Option<std::net::SocketAddr>,
+    /// Where the beacon sees us. Told at each answer, also if it is the same as before.
+    pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
@@ -218,7 +219,7 @@ impl Core {
             outcomes: HashMap::new(),
             attendance: Attendance::default(),
             impostors: HashMap::new(),
-            observed: None,
+            observed: watch::Sender::new(None),
             is_closed: false,
             simulator: None,
             helpers: Helpers::default(),
@@ -352,7 +353,9 @@ impl Core {
                 self.upcall(Upcall::PeerLost(node));
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
-            EndpointEvent::Observed(endpoint) => self.observed = Some(endpoint),
+            EndpointEvent::Observed(endpoint) => {
+                self.observed.send_replace(Some(endpoint));
+            }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
             }

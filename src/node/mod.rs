@@ -10,6 +10,7 @@
 //! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
+//! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `trust` | who may reach this node while it is private |
@@ -22,9 +23,11 @@ mod datagrams;
 mod driver;
 mod error;
 mod fair_lock;
+mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod network;
 mod rendezvous;
 mod resolver;
 mod services;
@@ -35,6 +38,7 @@ mod stream;
 mod trust;
 mod types;
 mod views;
+mod whereabouts;
 
 use std::future::poll_fn;
 use std::path::Path;

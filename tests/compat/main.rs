@@ -1,0 +1,5 @@
+//! Where UDP is blocked: TLS, proxies and WebSocket, over real sockets on loopback.
+
+mod proxy;
+mod server;
+mod support;
