@@ -21,11 +21,8 @@ _RULES = """
         chain count {
             type filter hook prerouting priority -350;
             iifname "lo" return
-            add @seen { ip saddr . ip daddr . meta l4proto }
-        }
-        chain no_names {
-            type filter hook forward priority -1;
             udp dport 53 reject
+            add @seen { ip saddr . ip daddr . meta l4proto }
         }
     }"""
 

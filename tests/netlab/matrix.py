@@ -76,6 +76,7 @@ class Outcome:
         possible: Whether a direct way exists for those who do not guess ports.
         first: Seconds until the first answer.
         way: `direct`, `half direct` or `relayed`.
+        shares: What part of the bytes went directly in the end, from the caller and back.
         direct_after: Seconds from the first question until all went directly, both ways.
         lost: Bytes that did not arrive, or were wrong.
         throughput: Megabytes a second.
@@ -87,6 +88,7 @@ class Outcome:
     possible: bool
     first: float | None = None
     way: str = ""
+    shares: tuple[float, float] = (0.0, 0.0)
     direct_after: float | None = None
     lost: int = 0
     throughput: float | None = None
@@ -145,7 +147,10 @@ class _Run:
         for pair, (outcome, start, end) in zip(pairs, found, strict=True):
             way = None if outcome.trouble else watch.way(pair, start, end)
             if way is not None:
-                outcomes.append(replace(outcome, way=str(way), direct_after=way.since))
+                shares = (round(way.there, 2), round(way.back, 2))
+                outcomes.append(
+                    replace(outcome, way=str(way), shares=shares, direct_after=way.since)
+                )
             else:
                 outcomes.append(outcome)
             print(_line(outcomes[-1]), file=sys.stderr, flush=True)
@@ -182,7 +187,9 @@ def _line(outcome: Outcome) -> str:
     first = "no answer" if outcome.first is None else f"{outcome.first * 1000:.0f} ms"
     since = "" if outcome.direct_after is None else f" after {outcome.direct_after:.1f} s"
     lost = f", {outcome.lost} bytes lost" if outcome.lost else ""
-    ought = "" if outcome.possible == (outcome.way == "direct") else " (!)"
+    ought = ""
+    if outcome.possible != (outcome.way == "direct"):
+        ought = f" (! shares {outcome.shares[0]}, {outcome.shares[1]})"
     pair = f"{outcome.caller} -> {outcome.callee}"
     return f"{pair}: {first}, {outcome.way}{since}{lost}{ought} {outcome.trouble.strip()[:160]}"
 
