@@ -37,14 +37,11 @@ ASKED = (
 
 # What does not work yet.
 AWAITED = {
-    "reboot_with_same_ports": "paths that are proved anew",
     "reboot_with_new_ports": "paths that are proved anew",
     "reboot_of_the_receiver": "paths that are proved anew",
     "new_public_address": "paths that are proved anew",
     "new_public_address_of_the_receiver": "paths that are proved anew",
-    "new_private_address": "notice of changed interfaces",
-    "another_network": "notice of changed interfaces",
-    "another_network_of_the_receiver": "notice of changed interfaces",
+    "mapping_forgotten": "frames by relay as well as by a path long silent",
     "reboot_unnoticed": "frames by relay as well as by a path long silent",
     "new_public_address_unnoticed": "frames by relay as well as by a path long silent",
 }
