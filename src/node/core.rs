@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
+use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
 use super::sockets::{Helpers, SocketOrder};
@@ -185,6 +186,7 @@ pub(super) struct Core {
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     /// Where the beacon sees us. Told at each answer, also if it is the same as before.
     pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
+    pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
@@ -220,6 +222,7 @@ impl Core {
             attendance: Attendance::default(),
             impostors: HashMap::new(),
             observed: watch::Sender::new(None),
+            watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
             helpers: Helpers::default(),
@@ -308,6 +311,7 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        effects.wake.append(&mut self.watchers.woken);
         if std::mem::take(&mut self.inbox.has_room) {
             effects.wake.append(&mut self.inbox.room);
         }
@@ -356,13 +360,17 @@ impl Core {
             EndpointEvent::Observed(endpoint) => {
                 self.observed.send_replace(Some(endpoint));
             }
+            EndpointEvent::PathChanged { node, from, to } => {
+                let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
+                self.watchers.path_changed(now, node, old, new);
+            }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
             }
             EndpointEvent::CloseSockets { first, count } => {
                 self.order(SocketOrder::Close { first, count });
             }
-            EndpointEvent::PeerReady(_) | EndpointEvent::PathChanged { .. } => {}
+            EndpointEvent::PeerReady(_) => {}
         }
     }
 
@@ -401,6 +409,8 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
+        self.watchers.close();
+        effects.wake.append(&mut self.watchers.woken);
         self.pings.clear();
         effects
             .outcomes

@@ -225,7 +225,7 @@ impl Membership {
         let mut may_move = Instant::now();
         loop {
             let reason = tokio::select! {
-                () = sleep(heartbeat) => Reason::Heartbeat,
+                () = sleep(heartbeat - jitter(heartbeat / 5)) => Reason::Heartbeat,
                 () = self.nudged.notified() => Reason::Heartbeat,
                 changed = link.changed() => {
                     if changed.is_err() {

@@ -47,6 +47,9 @@ pub struct RendezvousConfig {
     /// The certificate for TLS. Without one the rendezvous makes its own, and keeps it beside the
     /// database (`rendezvous.redb` has `rendezvous.tls.pem`).
     pub certificate: Option<CertificateFiles>,
+    /// A second UDP port, by which nodes find out what their NAT does; 0 takes any that is free.
+    /// `None`: the next free one after that of `listen`, and none on loopback.
+    pub stun_port: Option<u16>,
     /// The database file; `None` forgets everything at the end.
     pub store: Option<PathBuf>,
     /// What the registry allows.
@@ -66,6 +69,7 @@ impl RendezvousConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            stun_port: None,
             tls_listen: None,
             certificate: None,
             store: None,
@@ -181,6 +185,7 @@ impl Rendezvous {
             tasks.spawn(accept(state.clone(), listener, closed.clone()));
         }
         tasks.spawn(run_beacon(state.clone(), closed.clone()));
+        tasks.spawn(run_stun(state.clone(), closed.clone()));
         tasks.spawn(sweep(state.clone(), closed.clone()));
         let writer = writer.zip(store).map(|(writer, store)| {
             // Not among the tasks, which are aborted when a rendezvous is dropped. It holds the
@@ -332,6 +337,13 @@ async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
             batch.for_each(|from, datagram| state.datagram(&mut runs, from, datagram));
             runs.flush(&state.socket);
         }
+    }
+}
+
+async fn run_stun(state: Arc<State>, mut closing: watch::Receiver<()>) {
+    tokio::select! {
+        _ = closing.changed() => {}
+        () = state.stun.serve_second(&state.socket) => {}
     }
 }
 

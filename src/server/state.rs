@@ -9,6 +9,7 @@ use tracing::debug;
 use super::RendezvousConfig;
 use super::compat::Hub;
 use super::relay_runs::RelayRuns;
+use super::stun::StunServer;
 use super::tls::Certificate;
 use super::writer::{Ticket, Writer};
 use crate::net::clock;
@@ -26,6 +27,7 @@ pub(super) struct State {
     beacon: Mutex<Beacon>,
     connections: Mutex<Connections>,
     pub(super) socket: UdpIo,
+    pub(super) stun: StunServer,
     /// Nodes that are connected by WebSocket.
     pub(super) hub: Hub,
     /// For those who speak TLS.
@@ -58,6 +60,7 @@ impl State {
                 max: config.max_connections,
                 max_per_ip: config.max_connections_per_ip,
             }),
+            stun: StunServer::bind(socket.local_addr(), config.stun_port),
             socket,
             hub: Hub::default(),
             certificate,
@@ -103,6 +106,9 @@ impl State {
     /// Hands a datagram to the beacon, and does what it says; what is to be passed on is gathered
     /// in `runs`.
     pub(super) fn datagram(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
+        if self.stun.take(&self.socket, from, datagram) {
+            return;
+        }
         // No packet comes from there, except a forged one.
         if attached::node_at(from).is_none() {
             self.handle(runs, from, datagram);

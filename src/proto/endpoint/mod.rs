@@ -18,7 +18,7 @@
 
 mod control;
 mod event;
-mod limits;
+pub(in crate::proto) mod limits;
 mod network;
 mod path_mtu;
 mod peer;
