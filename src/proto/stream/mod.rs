@@ -29,6 +29,7 @@ pub mod congestion;
 mod error;
 mod input;
 mod loss;
+mod macroflow;
 mod output;
 mod pacer;
 mod payload;
@@ -58,16 +59,16 @@ use bytes::Bytes;
 pub use config::{ConfigError, StreamConfig};
 pub use congestion::CongestionControl;
 pub use error::StreamError;
+pub use macroflow::Macroflow;
 pub use segment::{Dialect, GO_UNIT_BYTES, Outgoing, Segment};
 pub use state::State;
 pub use stats::StreamStats;
 
 use crate::wire::Seq;
 use crate::wire::options::StreamOptions;
-use congestion::Controller;
 use loss::LossDetector;
+use macroflow::Membership;
 use output::Due;
-use pacer::Pacer;
 use recv::Assembler;
 use rtt::RttEstimator;
 use scoreboard::Scoreboard;
@@ -108,8 +109,9 @@ pub struct Stream {
     board: Scoreboard,
     loss: LossDetector,
     rtt: RttEstimator,
-    controller: Box<dyn Controller>,
-    pacer: Pacer,
+    flow: Membership,
+    /// There is data that the window or the pacer kept back.
+    is_held: bool,
     peer_window: PeerWindow,
     path_payload: u16,
     nodelay: bool,
@@ -192,8 +194,8 @@ impl Stream {
             board: Scoreboard::new(),
             loss: LossDetector::default(),
             rtt: RttEstimator::new(&config),
-            controller: config.congestion.controller(now, config.max_payload.into()),
-            pacer: Pacer::new(now),
+            flow: Membership::alone(now, config.congestion, config.max_payload),
+            is_held: false,
             peer_window: PeerWindow::UNKNOWN,
             path_payload: config.max_payload,
             nodelay: config.nodelay,
@@ -246,7 +248,7 @@ impl Stream {
         }
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
-        self.controller.set_max_payload(self.max_payload().into());
+        self.flow.set_max_payload(self.max_payload().into());
         self.recut(); // early data may be larger than the peer, or the path by now, takes
     }
 
@@ -390,11 +392,39 @@ impl Stream {
         self.answers_soon = answers_soon;
     }
 
-    /// Chooses another congestion control, which starts anew; what is in flight stays.
+    /// Chooses another congestion control, which starts anew, for this stream alone; what is in
+    /// flight stays. Nothing happens if it has this one.
     pub fn set_congestion(&mut self, now: Instant, congestion: CongestionControl) {
-        self.controller = congestion.controller(now, self.max_payload().into());
-        self.pacer = Pacer::new(now);
+        if self.flow.congestion() != congestion {
+            self.enter(now, Macroflow::new(now, congestion, self.max_payload()), false);
+        }
+    }
+
+    /// Shares window and rate with the other streams on its path. From here on its owner keeps
+    /// the line of those that are [held](Self::is_held).
+    pub fn share(&mut self, now: Instant, flow: &Macroflow) {
+        self.enter(now, flow.clone(), true);
+    }
+
+    fn enter(&mut self, now: Instant, flow: Macroflow, is_shared: bool) {
+        self.flow.move_to(flow, is_shared, &self.board);
+        self.flow.set_max_payload(self.max_payload().into());
+        self.flow.update_pacing(now, self.rtt.srtt());
         self.timers.stop(Timer::Pace);
+    }
+
+    /// Whether there is data that could go, but for the window or the rate that it shares with
+    /// others.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.is_held && self.flow.is_shared()
+    }
+
+    /// Whether there is something to send that does not wait in line with data: what others
+    /// wait for, or what was lost.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.due.any() || self.board.first_lost().is_some()
     }
 
     /// Whether a read would not say "nothing yet".
@@ -450,8 +480,8 @@ impl Stream {
             srtt: self.rtt.srtt(),
             min_rtt: self.rtt.min_rtt(),
             rto: self.rtt.rto(),
-            cwnd: self.controller.cwnd(),
-            ssthresh: self.controller.ssthresh(),
+            cwnd: self.flow.cwnd(),
+            ssthresh: self.flow.ssthresh(),
             in_flight: self.board.in_flight(),
             send_buffered: self.send.buffered(),
             recv_buffered: self.recv.ready_bytes(),
