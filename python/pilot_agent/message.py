@@ -214,6 +214,12 @@ class NodeInfo:
         public_key: Its Ed25519 key.
         local_addr: The UDP address it is bound to.
         observed_addr: The UDP address that the rendezvous saw, once it answered.
+        candidates: Addresses under which others may reach it, best first, each with how the node
+            came to know it: ``"configured"``, ``"mapped"`` (the router forwards it),
+            ``"observed"`` (by the rendezvous) or ``"host"`` (of this machine).
+        nat: What kind of NAT it is behind, in words, once that is found out.
+        mapping_lifetime: How many seconds the NAT keeps a mapping that nobody uses, at least;
+            once it is measured.
         rendezvous: Where the registry is.
         hosts_rendezvous: Whether this node hosts the embedded rendezvous right now.
         registered: Whether the registry answers.
@@ -231,6 +237,9 @@ class NodeInfo:
     public_key: bytes
     local_addr: str
     observed_addr: str | None
+    candidates: Mapping[str, str]
+    nat: str
+    mapping_lifetime: float | None
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool

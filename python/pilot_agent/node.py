@@ -12,6 +12,7 @@ from ._base import DEFAULT_TIMEOUT
 from ._bridge import Scope
 from ._connecting import Connecting
 from ._messaging import Messaging
+from ._networking import Networking
 from ._opening import Opening
 from .config import home_directory, settings
 from .errors import InvalidArgument
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 
-class Node(Messaging, Connecting):
+class Node(Messaging, Connecting, Networking):
     """A node of the network; `start` makes one.
 
     A node belongs to the event loop it was started in. Its methods may be called by any number of
@@ -52,6 +53,7 @@ class Node(Messaging, Connecting):
         rendezvous: str | None = None,
         home: str | os.PathLike[str] | None = None,
         listen: str | None = None,
+        public_endpoint: str | None = None,
         public: bool | None = None,
         capabilities: Sequence[str] = (),
         inbox: str | os.PathLike[str] | None = None,
@@ -73,6 +75,8 @@ class Node(Messaging, Connecting):
                 one that the first node of this machine hosts.
             home: Directory of identities and pinned keys.
             listen: UDP address to bind, such as ``"127.0.0.1:4000"`` or ``":4000"``.
+            public_endpoint: Address under which others reach this node from outside, such as
+                ``"192.0.2.1:4000"``, where it cannot be found out: a port forwarded by hand.
             public: Whether every agent may find this one and connect.
             capabilities: What this agent can do, in words that others search for; at most 16 of
                 at most 64 bytes.
@@ -103,6 +107,7 @@ class Node(Messaging, Connecting):
         options = {
             "rendezvous": rendezvous,
             "listen": listen,
+            "public_endpoint": public_endpoint,
             "public": public,
             "capabilities": list(capabilities),
             "inbox": inbox,

@@ -18,6 +18,9 @@ pub struct NodeConfig {
     pub home: Option<PathBuf>,
     /// UDP address to bind. The default is every address, IPv6 and IPv4, any free port.
     pub listen: SocketAddr,
+    /// Where others reach this node from outside, if that is not to be found out: a port that was
+    /// forwarded by hand, the address of a load balancer.
+    pub public_endpoint: Option<SocketAddr>,
     /// Whether every agent of the rendezvous may find this one and connect.
     pub public: bool,
     /// Whether whoever asks for trust gets it. Otherwise requests wait for
@@ -29,7 +32,8 @@ pub struct NodeConfig {
     pub inbox: Option<PathBuf>,
     /// How long `start` may take.
     pub start_timeout: Duration,
-    /// Time between heartbeats to the registry.
+    /// Time between heartbeats to the registry. What keeps the node reachable through its NAT are
+    /// other, smaller datagrams.
     pub heartbeat: Duration,
     /// Settings of every stream.
     pub stream: StreamConfig,
@@ -46,6 +50,7 @@ impl Default for NodeConfig {
             rendezvous: None,
             home: None,
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+            public_endpoint: None,
             public: true,
             trust_auto_approve: false,
             capabilities: Vec::new(),

@@ -7,9 +7,12 @@
 //! | `stream` | handles of streams and listeners |
 //! | `messages`, `calls` | send and request: as futures, and for event loops |
 //! | `attend` | an event loop that receives, and sends in batches |
+//! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
+//! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
+//! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `trust` | who may reach this node while it is private |
 
 mod attend;
@@ -20,17 +23,22 @@ mod datagrams;
 mod driver;
 mod error;
 mod fair_lock;
+mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod network;
 mod rendezvous;
 mod resolver;
 mod services;
+mod simulate;
+mod sockets;
 mod start;
 mod stream;
 mod trust;
 mod types;
 mod views;
+mod whereabouts;
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -49,6 +57,9 @@ pub use datagrams::DatagramPort;
 pub use error::NodeError;
 pub use membership::VERSION;
 pub use rendezvous::{EMBEDDED_PORT, RendezvousSpec};
+pub use simulate::{
+    BadNetwork, Block, Direction, LinkCounters, LinkParams, Loss, Simulation, SimulationCounters,
+};
 pub use stream::{Listener, NodeStream};
 pub use types::*;
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::proto::nat::NatKind;
+use crate::proto::path::Candidate;
 use crate::wire::{Addr, NodeId};
 
 /// Who to talk to: a node, or a hostname that the registry knows.
@@ -182,6 +184,12 @@ pub struct NodeInfo {
     pub local_addr: std::net::SocketAddr,
     /// The UDP address the rendezvous saw, once it answered.
     pub observed_addr: Option<std::net::SocketAddr>,
+    /// Where others may reach it, best first.
+    pub candidates: Vec<Candidate>,
+    /// What kind of NAT it is behind.
+    pub nat: NatKind,
+    /// How long the NAT keeps a mapping that nobody uses, at least; once it is measured.
+    pub mapping_lifetime: Option<Duration>,
     /// Where the registry is.
     pub rendezvous: String,
     /// Whether this node hosts the embedded rendezvous right now.

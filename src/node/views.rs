@@ -13,9 +13,14 @@ impl Node {
     #[must_use]
     pub fn info(&self) -> NodeInfo {
         let inner = &self.inner;
-        let (peers, streams, observed, stats) = inner.shared.look(|core| {
+        let (peers, streams, stats) = inner.shared.look(|core| {
             let endpoint = &core.endpoint;
-            (endpoint.peers().count(), endpoint.stream_count(), core.observed, endpoint.stats())
+            (endpoint.peers().count(), endpoint.stream_count(), endpoint.stats())
+        });
+        let (observed, candidates, nat, mapping_lifetime) = inner.shared.look(|core| {
+            let (observed, endpoint) = (*core.observed.borrow(), &core.endpoint);
+            let candidates = endpoint.candidates().to_vec();
+            (observed, candidates, endpoint.nat(), endpoint.mapping_lifetime())
         });
         let profile = inner.membership.profile.try_read().ok();
         NodeInfo {
@@ -24,6 +29,9 @@ impl Node {
             public_key: inner.public_key,
             local_addr: self.local_addr(),
             observed_addr: observed,
+            candidates,
+            nat,
+            mapping_lifetime,
             rendezvous: inner.spec.to_string(),
             hosts_rendezvous: inner.membership.is_hosting(),
             registered: inner.membership.is_registered(),

@@ -30,6 +30,9 @@ fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "rendezvous" => config.rendezvous = Some(value.extract()?),
         "home" => config.home = Some(value.extract::<PathBuf>()?),
         "listen" => config.listen = convert::listen_addr(&value.extract::<String>()?)?,
+        "public_endpoint" => {
+            config.public_endpoint = Some(convert::public_endpoint(&value.extract::<String>()?)?);
+        }
         "public" => config.public = value.extract()?,
         "capabilities" => config.capabilities = value.extract()?,
         "inbox" => config.inbox = Some(value.extract::<PathBuf>()?),

@@ -90,6 +90,17 @@ pub(crate) fn listen_addr(text: &str) -> PyResult<SocketAddr> {
     })
 }
 
+/// `host:port` under which others reach this node.
+pub(crate) fn public_endpoint(text: &str) -> PyResult<SocketAddr> {
+    let parsed = text.parse().ok();
+    let is_usable = |addr: &SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
+    parsed.filter(is_usable).ok_or_else(|| {
+        errors::invalid(&format!(
+            "{text:?} is not an address to be reached at; write 192.0.2.1:4000"
+        ))
+    })
+}
+
 /// A payload from what Python's encoder made of the user's value.
 pub(crate) fn payload(kind: &str, data: Data, headers: Vec<(String, String)>) -> PyResult<Payload> {
     let kind = match kind {

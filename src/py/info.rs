@@ -6,12 +6,22 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::node::{AgentInfo, NodeInfo, PathKind, PeerInfo, Pong};
+use crate::proto::path::CandidateKind;
 use crate::proto::stream::StreamStats;
 
 pub(crate) const fn path_name(path: PathKind) -> &'static str {
     match path {
         PathKind::Direct => "direct",
         PathKind::Relay => "relay",
+    }
+}
+
+const fn candidate_name(kind: CandidateKind) -> &'static str {
+    match kind {
+        CandidateKind::Host => "host",
+        CandidateKind::Observed => "observed",
+        CandidateKind::Mapped => "mapped",
+        CandidateKind::Configured => "configured",
     }
 }
 
@@ -63,6 +73,13 @@ pub(crate) fn node<'py>(py: Python<'py>, info: &NodeInfo) -> PyResult<Bound<'py,
     fields.set_item("public_key", PyBytes::new(py, &info.public_key))?;
     fields.set_item("local_addr", info.local_addr.to_string())?;
     fields.set_item("observed_addr", info.observed_addr.map(|addr| addr.to_string()))?;
+    let candidates = PyDict::new(py);
+    for candidate in &info.candidates {
+        candidates.set_item(candidate.addr.to_string(), candidate_name(candidate.kind))?;
+    }
+    fields.set_item("candidates", candidates)?;
+    fields.set_item("nat", info.nat.to_string())?;
+    fields.set_item("mapping_lifetime", info.mapping_lifetime.map(|time| time.as_secs_f64()))?;
     fields.set_item("rendezvous", &info.rendezvous)?;
     fields.set_item("hosts_rendezvous", info.hosts_rendezvous)?;
     fields.set_item("registered", info.registered)?;

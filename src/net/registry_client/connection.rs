@@ -59,6 +59,11 @@ impl<'a> Connection<'a> {
         self.answered > 0
     }
 
+    /// Hands the calls in flight back to be repeated, without blaming the registry.
+    pub(super) fn abandon(&mut self, waiting: &mut VecDeque<Job>) {
+        self.give_up(Broken::Closed("the network has changed".into()), waiting);
+    }
+
     /// Serves the calls in `waiting`, then those from `queue`, until the connection breaks; calls
     /// to repeat are then in `waiting`. False if all handles are gone.
     pub(super) async fn serve(

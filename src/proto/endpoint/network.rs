@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Endpoint, StreamId};
 use crate::proto::nat::NatKind;
-use crate::proto::path::{Candidate, PathPolicy, PathReport, TrafficClass};
+use crate::proto::path::{Candidate, PathPolicy, PathReport, SocketId, TrafficClass};
 use crate::wire::NodeId;
 
 /// See the [module](self).
@@ -68,6 +68,10 @@ impl Endpoint {
             self.network.policy = policy;
         }
     }
+
+    /// The driver has opened the sockets it was asked for, or as many as it could: their ports on
+    /// this machine, in order.
+    pub fn handle_sockets(&mut self, _now: Instant, _first: SocketId, _ports: &[u16]) {}
 
     /// Sets what a stream is, for the policy.
     pub fn set_class(&mut self, _id: StreamId, _class: TrafficClass) {}
