@@ -154,7 +154,7 @@ impl Macroflow {
     pub fn has_room(&self, now: Instant) -> bool {
         let mut inner = self.lock();
         let bytes = inner.max_payload;
-        inner.room(now, bytes, true) == Room::Now
+        inner.room(now, bytes, false) == Room::Now
     }
 
     /// When to ask [`has_room`](Self::has_room) again, if it is time that is waited for rather
@@ -163,26 +163,24 @@ impl Macroflow {
     pub fn resume_at(&self) -> Option<Instant> {
         self.lock().resume_at
     }
-
-    /// The path is another one now: what was known does not count.
-    pub fn start_over(&self, now: Instant) {
-        self.lock().start_over(now);
-    }
 }
 
 impl Inner {
     fn start_over(&mut self, now: Instant) {
         self.controller = self.congestion.controller(now, self.max_payload);
         self.pacer = Pacer::new(now);
+        self.srtt = None;
+        self.lost = 0;
         self.resume_at = None;
     }
 
-    fn room(&mut self, now: Instant, bytes: u64, counts_window: bool) -> Room {
+    /// `begins`: of a stream that has nothing in the network.
+    fn room(&mut self, now: Instant, bytes: u64, begins: bool) -> Room {
         self.resume_at = None;
-        if counts_window && self.in_flight + bytes > self.controller.cwnd() {
+        if !begins && self.in_flight + bytes > self.controller.cwnd() {
             return Room::Full;
         }
-        self.resume_at = self.pacer.check(now, bytes);
+        self.resume_at = self.pacer.check(now, bytes, begins);
         self.resume_at.map_or(Room::Now, Room::At)
     }
 
@@ -229,10 +227,21 @@ impl Membership {
     /// Leaves for another one, what is in flight included.
     pub(super) fn move_to(&mut self, flow: Macroflow, is_shared: bool, board: &Scoreboard) {
         let is_busy = self.is_busy;
+        let delivered = self.flow.lock().meter.delivered;
         *self = Self::of(flow, is_shared);
+        if board.in_flight() > 0 {
+            // What is in flight bears stamps that count from there.
+            let meter = &mut self.flow.lock().meter;
+            meter.delivered = meter.delivered.max(delivered);
+        }
         self.lost = board.lost_bytes();
         self.sync(board);
         self.set_busy(is_busy);
+    }
+
+    /// The path is another one now: what was known does not count.
+    pub(super) fn start_over(&mut self, now: Instant) {
+        self.flow.lock().start_over(now);
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -303,7 +312,7 @@ impl Membership {
     /// Whether a segment of `bytes` may leave now. The first segment of a stream finds a place in
     /// any window: it would have nothing to be woken by.
     pub(super) fn room(&mut self, now: Instant, bytes: u64) -> Room {
-        self.flow.lock().room(now, bytes, self.in_flight > 0)
+        self.flow.lock().room(now, bytes, self.in_flight == 0)
     }
 
     /// A stream that has nothing in flight is about to send; `rto` is its timeout, `expected` the
@@ -400,5 +409,109 @@ impl Drop for Membership {
             let mut inner = self.flow.lock();
             inner.in_flight = inner.in_flight.saturating_sub(self.in_flight);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const MSS: u16 = 1000;
+
+    /// A stream that always has something to send.
+    struct Sender {
+        member: Membership,
+        board: Scoreboard,
+    }
+
+    impl Sender {
+        fn new(now: Instant, flow: &Macroflow) -> Self {
+            let board = Scoreboard::new();
+            let mut member = Membership::alone(now, CongestionControl::Bbr, MSS);
+            member.move_to(flow.clone(), true, &board);
+            member.set_busy(true);
+            Self { member, board }
+        }
+
+        /// Sends until it may not; how many segments.
+        fn send(&mut self, now: Instant) -> usize {
+            let before = self.board.len();
+            while self.member.room(now, MSS.into()) == Room::Now {
+                let stamp = self.member.on_sent(now, MSS.into());
+                self.board.push(now, MSS.into(), false, stamp);
+                self.member.sync(&self.board);
+            }
+            self.board.len() - before
+        }
+
+        /// Everything that it has sent arrives.
+        fn ack(&mut self, now: Instant) {
+            let mut delivery = Delivery::default();
+            self.board.ack(self.board.nxt(), &mut delivery);
+            let rtt = delivery.sent_once.map(|sent| now - sent);
+            self.member.on_delivery(now, &delivery, &self.board, (rtt, rtt), false);
+        }
+    }
+
+    fn two() -> (Instant, Macroflow, Sender, Sender) {
+        let now = Instant::now();
+        let flow = Macroflow::new(now, CongestionControl::Bbr, MSS);
+        let (one, two) = (Sender::new(now, &flow), Sender::new(now, &flow));
+        (now, flow, one, two)
+    }
+
+    #[test]
+    fn the_window_is_one_for_all_and_who_leaves_makes_room() {
+        let (now, flow, mut one, mut two) = two();
+        assert_eq!(one.send(now), 10);
+        assert_eq!(two.send(now), 1, "the first segment finds a place in any window");
+        assert!(!flow.has_room(now) && flow.resume_at().is_none(), "time does not help");
+        drop(one);
+        assert!(flow.has_room(now));
+        assert_eq!(two.send(now), 9);
+    }
+
+    #[test]
+    fn what_one_stream_learned_another_starts_with() {
+        let (mut now, flow, mut one, _) = two();
+        for _ in 0..6 {
+            one.send(now);
+            now += 20 * MS;
+            one.ack(now);
+        }
+        let mut late = Sender::new(now, &flow);
+        late.member.on_start(now, 200 * MS, None);
+        assert!(late.member.cwnd() > 50_000, "{}", late.member.cwnd());
+        assert!(late.send(now) > 10, "and at the rate that goes with it");
+        assert!(matches!(late.member.room(now, MSS.into()), Room::At(_)));
+        assert!(flow.resume_at().is_some_and(|at| at > now));
+    }
+
+    #[test]
+    fn a_stream_with_bad_luck_does_not_stop_the_others_and_a_dead_path_does() {
+        let (start, _, mut one, mut two) = two();
+        one.send(start);
+        two.send(start);
+        two.ack(start + 20 * MS);
+        let before = one.member.cwnd();
+        one.member.on_timeout(start + 200 * MS, start, Some(10_000));
+        assert_eq!(one.member.cwnd(), before, "the other one was served");
+        two.send(start + 30 * MS);
+        two.member.on_timeout(start + 230 * MS, start + 30 * MS, Some(10_000));
+        assert_eq!(two.member.cwnd(), u64::from(MSS));
+    }
+
+    #[test]
+    fn another_path_is_learned_from_the_beginning() {
+        let (mut now, flow, mut one, _) = two();
+        for _ in 0..6 {
+            one.send(now);
+            now += 20 * MS;
+            one.ack(now);
+        }
+        one.member.start_over(now);
+        assert_eq!(one.member.cwnd(), 10_000);
+        assert!(flow.has_room(now), "what was in flight on the old path is acknowledged");
     }
 }

@@ -40,6 +40,7 @@ mod rtt;
 mod scoreboard;
 mod segment;
 mod send;
+mod sharing;
 mod state;
 mod stats;
 mod timeout;
@@ -390,41 +391,6 @@ impl Stream {
     /// Go node it changes nothing.
     pub fn set_answers_soon(&mut self, answers_soon: bool) {
         self.answers_soon = answers_soon;
-    }
-
-    /// Chooses another congestion control, which starts anew, for this stream alone; what is in
-    /// flight stays. Nothing happens if it has this one.
-    pub fn set_congestion(&mut self, now: Instant, congestion: CongestionControl) {
-        if self.flow.congestion() != congestion {
-            self.enter(now, Macroflow::new(now, congestion, self.max_payload()), false);
-        }
-    }
-
-    /// Shares window and rate with the other streams on its path. From here on its owner keeps
-    /// the line of those that are [held](Self::is_held).
-    pub fn share(&mut self, now: Instant, flow: &Macroflow) {
-        self.enter(now, flow.clone(), true);
-    }
-
-    fn enter(&mut self, now: Instant, flow: Macroflow, is_shared: bool) {
-        self.flow.move_to(flow, is_shared, &self.board);
-        self.flow.set_max_payload(self.max_payload().into());
-        self.flow.update_pacing(now, self.rtt.srtt());
-        self.timers.stop(Timer::Pace);
-    }
-
-    /// Whether there is data that could go, but for the window or the rate that it shares with
-    /// others.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.is_held && self.flow.is_shared()
-    }
-
-    /// Whether there is something to send that does not wait in line with data: what others
-    /// wait for, or what was lost.
-    #[must_use]
-    pub fn is_urgent(&self) -> bool {
-        self.due.any() || self.board.first_lost().is_some()
     }
 
     /// Whether a read would not say "nothing yet".
