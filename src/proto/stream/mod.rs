@@ -108,6 +108,7 @@ pub struct Stream {
     board: Scoreboard,
     loss: LossDetector,
     rtt: RttEstimator,
+    congestion: CongestionControl,
     controller: Box<dyn Controller>,
     pacer: Pacer,
     peer_window: PeerWindow,
@@ -192,6 +193,7 @@ impl Stream {
             board: Scoreboard::new(),
             loss: LossDetector::default(),
             rtt: RttEstimator::new(&config),
+            congestion: config.congestion,
             controller: config.congestion.controller(now, config.max_payload.into()),
             pacer: Pacer::new(now),
             peer_window: PeerWindow::UNKNOWN,
@@ -392,9 +394,33 @@ impl Stream {
 
     /// Chooses another congestion control, which starts anew; what is in flight stays.
     pub fn set_congestion(&mut self, now: Instant, congestion: CongestionControl) {
+        self.congestion = congestion;
         self.controller = congestion.controller(now, self.max_payload().into());
         self.pacer = Pacer::new(now);
         self.timers.stop(Timer::Pace);
+    }
+
+    /// Segments go by quite another path from now on: round trips and bandwidth are measured anew.
+    /// `rtt` is what is expected of it.
+    pub fn on_path_change(&mut self, now: Instant, rtt: Option<Duration>) {
+        self.rtt = RttEstimator::new(&self.config);
+        if let Some(rtt) = rtt {
+            self.rtt.expect(rtt);
+        }
+        self.set_congestion(now, self.congestion);
+    }
+
+    /// The path that segments went by was dead, and there is another: what is in flight goes out
+    /// again at once.
+    pub fn on_path_death(&mut self, now: Instant) {
+        self.due.syn |= self.state == State::SynSent;
+        self.rtt.reset_backoff();
+        if !self.board.is_empty() {
+            self.board.mark_all_lost();
+            self.timers.set(Timer::Rto, now + self.rtt.rto());
+            self.timers.stop(Timer::TailProbe);
+            self.timers.stop(Timer::Reorder);
+        }
     }
 
     /// Whether a read would not say "nothing yet".
