@@ -9,6 +9,7 @@ mod relay_runs;
 mod rendezvous;
 mod state;
 mod store;
+mod stun;
 mod tls;
 mod writer;
 

@@ -50,6 +50,9 @@ pub struct RendezvousConfig {
     /// The certificate for TLS. Without one the rendezvous makes its own, and keeps it beside the
     /// database (`rendezvous.redb` has `rendezvous.tls.pem`).
     pub certificate: Option<CertificateFiles>,
+    /// A second UDP port, by which nodes find out what their NAT does; 0 takes any that is free.
+    /// `None`: the next free one after that of `listen`, and none on loopback.
+    pub stun_port: Option<u16>,
     /// The other rendezvous of a cluster, `host:port` each: their beacons tell each other which
     /// nodes they hear, and pass frames on. Each must name all others.
     pub peers: Vec<String>,
@@ -79,6 +82,7 @@ impl RendezvousConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            stun_port: None,
             tls_listen: None,
             certificate: None,
             peers: Vec::new(),
@@ -215,6 +219,7 @@ impl Rendezvous {
         for socket in others {
             tasks.spawn(run_beacon(state.clone(), Some(socket), closed.clone()));
         }
+        tasks.spawn(run_stun(state.clone(), closed.clone()));
         tasks.spawn(sweep(state.clone(), closed.clone()));
         if !config.peers.is_empty() {
             let peers = &config.peers;
@@ -372,6 +377,13 @@ async fn run_beacon(state: Arc<State>, own: Option<UdpIo>, mut closing: watch::R
         if watch.attempt(|| socket.try_recv(&mut batch)).is_ok() {
             state.received(&mut worker, socket, &mut batch);
         }
+    }
+}
+
+async fn run_stun(state: Arc<State>, mut closing: watch::Receiver<()>) {
+    tokio::select! {
+        _ = closing.changed() => {}
+        () = state.stun.serve_second(&state.socket) => {}
     }
 }
 

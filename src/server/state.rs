@@ -10,6 +10,7 @@ use tracing::debug;
 use super::RendezvousConfig;
 use super::compat::Hub;
 use super::relay_runs::RelayRuns;
+use super::stun::StunServer;
 use super::tls::Certificate;
 use super::writer::{Ticket, Writer};
 use crate::net::clock;
@@ -17,6 +18,7 @@ use crate::net::udp::{RecvBatch, UdpIo};
 use crate::proto::beacon::{Action, Beacon, Claim, Foreign, Roster, Stranger, attached};
 use crate::proto::directory::{Directory, Effect, Outcome};
 use crate::wire::registry::{Request, Response};
+use crate::wire::stun::is_stun;
 use crate::wire::{BeaconMessage, NodeId};
 
 /// What the tasks share. Locks are held for one request or datagram, and never across an await;
@@ -27,6 +29,7 @@ pub(super) struct State {
     beacon: Mutex<Beacon>,
     connections: Mutex<Connections>,
     pub(super) socket: UdpIo,
+    pub(super) stun: StunServer,
     /// Nodes that are connected by WebSocket.
     pub(super) hub: Hub,
     /// For those who speak TLS.
@@ -69,6 +72,7 @@ impl State {
                 max: config.max_connections,
                 max_per_ip: config.max_connections_per_ip,
             }),
+            stun: StunServer::bind(socket.local_addr(), config.stun_port),
             socket,
             hub: Hub::default(),
             certificate,
@@ -120,7 +124,7 @@ impl State {
         batch.for_each(|from, datagram| {
             // No packet comes from where connections are, except a forged one.
             let is_forged = attached::node_at(from).is_some();
-            worker.actions.push(match is_forged {
+            worker.actions.push(match is_forged || is_stun(datagram) {
                 true => Action::Ignore,
                 false => beacon.handle_datagram(now, from, datagram, self),
             });
@@ -132,8 +136,11 @@ impl State {
             self.strangers.notify_one();
         }
         let mut actions = worker.actions.drain(..);
-        batch.for_each(|_, datagram| {
-            self.act(actions.next().unwrap_or(Action::Ignore), &mut worker.runs, socket, datagram);
+        batch.for_each(|from, datagram| {
+            let action = actions.next().unwrap_or(Action::Ignore);
+            if !self.stun.take(socket, from, datagram) {
+                self.act(action, &mut worker.runs, socket, datagram);
+            }
         });
         drop(actions);
         worker.runs.flush(socket);

@@ -18,7 +18,7 @@
 
 mod control;
 mod event;
-mod limits;
+pub(in crate::proto) mod limits;
 mod network;
 mod path_mtu;
 mod peer;
@@ -94,6 +94,8 @@ impl Default for EndpointConfig {
 enum TimerKey {
     Stream(StreamId),
     Peer(NodeId),
+    /// The streams of a peer may send again.
+    Pace(NodeId),
 }
 
 /// See the [module](self).
@@ -276,6 +278,14 @@ impl Endpoint {
                         if is_stalled {
                             self.on_stall(now, id);
                         }
+                    }
+                }
+                TimerKey::Pace(node) => {
+                    if let Some(peer) = self.peers.get_mut(&node)
+                        && peer.pace_armed == Some(at)
+                    {
+                        peer.pace_armed = None;
+                        self.queue_peer(node);
                     }
                 }
                 TimerKey::Peer(node) => {
