@@ -9,6 +9,7 @@
 //! | `attend` | an event loop that receives, and sends in batches |
 //! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
+//! | `carrier` | UDP or, where that is blocked, a WebSocket to the beacon |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
 //! | `nat_probe`, `port_mapping` | what the NAT does, and what it is asked to do |
@@ -19,6 +20,7 @@
 
 mod attend;
 mod calls;
+mod carrier;
 mod config;
 mod core;
 mod datagrams;

@@ -121,6 +121,7 @@ impl Network {
         self.shared.act(|core, now| {
             core.endpoint.set_nat(NatKind::default());
             core.endpoint.set_mapping_lifetime(ASSUMED_LIFETIME);
+            core.detour.network_changed();
             core.endpoint.handle_network_change(now);
         });
         self.membership.moved();

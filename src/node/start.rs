@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::carrier::Carrier;
 use super::config::NodeConfig;
 use super::core::{Core, Shared, Upcall};
 use super::driver::drive;
@@ -82,7 +83,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     })?;
     let local_addr = udp.local_addr();
 
-    let registry = RegistryClient::new(spec.registry(), RegistryTimeouts::default());
+    let registry = RegistryClient::of(Arc::new(spec.server()?), RegistryTimeouts::default());
     let found = async {
         let beacons = resolve_beacon(&spec).await?;
         first_look(&udp, &beacons, &registry).await.ok_or_else(|| unresolved(&spec))
@@ -172,6 +173,10 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let network =
         Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());
+    if membership.registry.server().has_compat() {
+        let (shared, membership) = (shared.clone(), membership.clone());
+        tasks.spawn(Carrier::new(shared, membership, identity.clone(), rng).run());
+    }
 
     let inner = Inner {
         spec,
