@@ -140,7 +140,7 @@ impl Network {
         }
         self.probed = clock::now();
         // What is still on its way was found out about another network.
-        self.probing.abort_all();
+        self.probing = JoinSet::new();
         self.findings = mpsc::channel(FINDINGS);
         self.probing.spawn(look_up(self.spec.clone(), self.here.beacon, self.findings.0.clone()));
         let (beacon, registry) = (self.here.beacon, self.membership.registry.clone());
