@@ -98,7 +98,9 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         }
     };
     let is_embedded = host.is_some();
-    let mut here = Whereabouts::new(local_addr, beacon, config.public_endpoint, is_embedded);
+    let is_hidden = !config.paths.direct;
+    let mut here =
+        Whereabouts::new(local_addr, beacon, config.public_endpoint, is_embedded, is_hidden);
     here.observed = observed;
     let profile = Profile {
         hostname: config.hostname.clone(),
@@ -167,7 +169,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
     let held_port = HeldPort::default();
-    let may_map = config.port_mapping.then(|| held_port.clone());
+    let may_map = (config.port_mapping && !is_hidden).then(|| held_port.clone());
     let network =
         Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());
