@@ -5,7 +5,7 @@
 //! only the beacon reaches this node. Meanwhile UDP is tried now and then, and taken back when it
 //! works. If neither works the beacon is away, and nothing changes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,8 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// The core's part: what takes datagrams off UDP.
 #[derive(Debug, Default)]
 pub(super) struct Detour {
-    /// The beacon, while what is for it goes another way.
-    beacon: Option<SocketAddr>,
+    /// What is for the beacon goes another way.
+    is_on: bool,
     queue: Arc<FrameQueue>,
     /// When the beacon last answered by UDP.
     answered: watch::Sender<Option<Instant>>,
@@ -57,14 +57,9 @@ pub(super) struct Detour {
 }
 
 impl Detour {
-    /// Whether datagrams for `destination` take it.
-    pub(super) fn takes(&self, destination: SocketAddr) -> bool {
-        self.beacon == Some(destination)
-    }
-
-    /// The beacon, while it is in use.
-    pub(super) fn beacon(&self) -> Option<SocketAddr> {
-        self.beacon
+    /// Whether it is in use.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Takes the datagrams of a run; without room they are lost, as the network may lose them.
@@ -83,6 +78,10 @@ impl Detour {
         self.changed.notify_one();
     }
 }
+
+/// Stands for a beacon whose name only a proxy can look up: UDP does not get there (RFC 6666).
+pub(super) const NOWHERE: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0)), 9);
 
 /// How a WebSocket's use ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,7 +197,7 @@ impl Carrier {
         self.membership.set_walled(true);
         self.queue.clear();
         self.shared.act(|core, now| {
-            core.detour.beacon = core.endpoint.beacon();
+            core.detour.is_on = true;
             core.endpoint.set_udp_blocked(now, true);
         });
         let mut socket = Some(socket);
@@ -227,7 +226,7 @@ impl Carrier {
         info!("UDP works again");
         self.membership.set_walled(false);
         self.shared.act(|core, now| {
-            core.detour.beacon = None;
+            core.detour.is_on = false;
             core.endpoint.set_udp_blocked(now, false);
         });
         if let Err(error) = self.membership.register().await {
@@ -302,7 +301,7 @@ impl Carrier {
 /// Hands in what came over the WebSocket, as if the beacon had sent it.
 fn take_in(shared: &Shared, frames: &mut Vec<Bytes>) {
     shared.act(|core, now| {
-        let Some(beacon) = core.detour.beacon else { return };
+        let Some(beacon) = core.endpoint.beacon().filter(|_| core.detour.is_on) else { return };
         for frame in frames.drain(..) {
             // Where the beacon sees us is where the connection comes from; nobody can send there.
             let is_answer =
