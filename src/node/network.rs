@@ -121,10 +121,8 @@ impl Network {
         self.shared.act(|core, now| {
             core.endpoint.set_nat(NatKind::default());
             core.endpoint.set_mapping_lifetime(ASSUMED_LIFETIME);
-            {
-                core.detour.network_changed();
-                core.endpoint.handle_network_change(now);
-            };
+            core.detour.network_changed();
+            core.endpoint.handle_network_change(now);
         });
         self.membership.moved();
         self.probe();

@@ -167,7 +167,10 @@ impl EmbeddedHost {
             return Ok(());
         }
         let bind = |store| {
-            Rendezvous::bind(RendezvousConfig { store, ..RendezvousConfig::new(self.listen) })
+            // A guest in this process takes no more than one of its threads.
+            let config =
+                RendezvousConfig { store, workers: 1, ..RendezvousConfig::new(self.listen) };
+            Rendezvous::bind(config)
         };
         let bound = match bind(Some(self.store.clone())).await {
             // Another process may still be closing the database, or the disk may be full: a

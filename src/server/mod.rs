@@ -1,5 +1,6 @@
 //! The rendezvous server: registry over TCP, beacon over UDP or WebSocket, its database.
 
+mod cluster;
 mod compat;
 mod connection;
 mod greeting;

@@ -175,7 +175,9 @@ proptest! {
         nodes in (node(), node()), endpoint in endpoint(), frame in content(),
         ids in prop::collection::vec(any::<[u8; 4]>(), 0..50),
         key: Option<[u8; 32]>, grant: Option<(u64, [u8; 64])>, number: u32, kind: u8, flag: bool,
+        proof: ([u8; 32], [u8; 16], [u8; 64]),
     ) {
+        let (public_key, cookie, signature) = (&proof.0, &proof.1, &proof.2);
         let ((sender, target), frame) = (nodes, frame.as_slice());
         let grant =
             grant.as_ref().map(|(expiry, signature)| PunchGrant { expiry: *expiry, signature });
@@ -189,6 +191,8 @@ proptest! {
             BeaconMessage::RelayDeliver { sender, destination, frame },
             BeaconMessage::Sync { beacon: number, nodes: NodeList::new(&ids).unwrap() },
             BeaconMessage::Notify { kind },
+            BeaconMessage::Challenge { cookie },
+            BeaconMessage::Prove { node: sender, public_key, cookie, signature },
         ] {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
