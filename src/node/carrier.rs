@@ -35,6 +35,8 @@ const ASKS: u32 = 4;
 const BEGIN_AFTER: Duration = Duration::from_millis(500);
 /// A beacon that was silent for this long is asked.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
+/// One that answered within this time is not suspected of anything.
+const JUST_NOW: Duration = Duration::from_secs(1);
 /// Pauses before UDP is tried again, at first and at most.
 const RETRY_UDP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 /// Pauses before the next attempt at a WebSocket, at first and at most.
@@ -54,6 +56,8 @@ pub(super) struct Detour {
     answered: watch::Sender<Option<Instant>>,
     /// Rings when the network has changed.
     changed: Arc<Notify>,
+    /// Rings when a direct path has died, perhaps with all of UDP.
+    suspected: Arc<Notify>,
 }
 
 impl Detour {
@@ -71,6 +75,11 @@ impl Detour {
     /// The beacon has answered by UDP.
     pub(super) fn answered(&self) {
         self.answered.send_replace(Some(Instant::now()));
+    }
+
+    /// A direct path has died: the beacon is asked, unless it answered just now.
+    pub(super) fn suspect(&self) {
+        self.suspected.notify_one();
     }
 
     /// The network has changed: all that was learnt of it is void.
@@ -99,6 +108,7 @@ pub(super) struct Carrier {
     queue: Arc<FrameQueue>,
     answered: watch::Receiver<Option<Instant>>,
     changed: Arc<Notify>,
+    suspected: Arc<Notify>,
     rng: StdRng,
 }
 
@@ -109,12 +119,12 @@ impl Carrier {
         identity: Arc<Identity>,
         rng: StdRng,
     ) -> Self {
-        let (queue, answered, changed) = shared.look(|core| {
-            let detour = &core.detour;
-            (detour.queue.clone(), detour.answered.subscribe(), detour.changed.clone())
-        });
         let server = membership.registry.server().clone();
-        Self { shared, membership, server, identity, queue, answered, changed, rng }
+        let (queue, answered, changed, suspected) = shared.look(|core| {
+            let Detour { queue, answered, changed, suspected, .. } = &core.detour;
+            (queue.clone(), answered.subscribe(), changed.clone(), suspected.clone())
+        });
+        Self { shared, membership, server, identity, queue, answered, changed, suspected, rng }
     }
 
     /// Decides, until it is aborted.
@@ -136,7 +146,8 @@ impl Carrier {
         }
     }
 
-    /// Returns when nothing was heard from the beacon for a while.
+    /// Returns when nothing was heard from the beacon for a while, or there is another reason to
+    /// ask it.
     async fn silence(&mut self) {
         loop {
             let heard = *self.answered.borrow_and_update();
@@ -145,6 +156,11 @@ impl Carrier {
                 () = sleep_until(heard + CHECK_AFTER) => return,
                 _ = self.answered.changed() => {}
                 () = self.changed.notified() => return,
+                () = self.suspected.notified() => {
+                    if heard.elapsed() > JUST_NOW {
+                        return;
+                    }
+                }
             }
         }
     }

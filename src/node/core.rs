@@ -374,6 +374,9 @@ impl Core {
                 self.observed.send_replace(Some(endpoint));
             }
             EndpointEvent::PathChanged { node, from, to } => {
+                if to == Via::Relay {
+                    self.detour.suspect();
+                }
                 let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
                 self.watchers.path_changed(now, node, old, new);
             }
