@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::node::{AgentInfo, NodeInfo, PathKind, PeerInfo, Pong};
-use crate::proto::path::CandidateKind;
 use crate::proto::stream::StreamStats;
 
 pub(crate) const fn path_name(path: PathKind) -> &'static str {
