@@ -30,6 +30,7 @@ __version__: str
 
 _Headers: TypeAlias = list[tuple[str, str]]
 _Path: TypeAlias = Literal["direct", "relay"]
+_Transport: TypeAlias = Literal["udp", "websocket"]
 _PayloadKind: TypeAlias = Literal["bytes", "text", "json"]
 _Kind: TypeAlias = Literal["bytes", "text", "json", "file"]
 _Message: TypeAlias = tuple[str, str | None, int, _Kind, bytes, _Headers, str | None, Path | None]
@@ -85,6 +86,7 @@ class _NodeInfo(TypedDict):
     public_key: bytes
     local_addr: str
     observed_addr: str | None
+    transport: _Transport
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool
@@ -327,6 +329,8 @@ def start_rendezvous(
     store: Path | None,
     tls_listen: str | None,
     certificate: tuple[Path, Path] | None,
+    peers: list[str],
+    advertise: str | None,
 ) -> tuple[Op | None, Rendezvous | None]: ...
 def shutdown() -> None: ...
 def process() -> int: ...

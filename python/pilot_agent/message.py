@@ -219,6 +219,7 @@ class NodeInfo:
         observed_addr: The UDP address that the rendezvous saw, once it answered.
         nat: What stands between it and the others, as far as that is known.
         candidates: The addresses that peers are told, best first.
+        transport: How the beacon is reached: ``udp``, or ``websocket`` while UDP is blocked.
         rendezvous: Where the registry is.
         hosts_rendezvous: Whether this node hosts the embedded rendezvous right now.
         registered: Whether the registry answers.
@@ -238,6 +239,7 @@ class NodeInfo:
     observed_addr: str | None
     nat: NatInfo
     candidates: tuple[Candidate, ...]
+    transport: Literal["udp", "websocket"]
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool

@@ -56,6 +56,7 @@ class Node(Messaging, Connecting, Networking):
         home: str | os.PathLike[str] | None = None,
         listen: str | None = None,
         public_endpoint: str | None = None,
+        port_mapping: bool | None = None,
         public: bool | None = None,
         capabilities: Sequence[str] = (),
         inbox: str | os.PathLike[str] | None = None,
@@ -80,6 +81,8 @@ class Node(Messaging, Connecting, Networking):
             listen: UDP address to bind, such as ``"127.0.0.1:4000"`` or ``":4000"``.
             public_endpoint: Address under which others reach this node from outside, such as
                 ``"192.0.2.1:4000"``, where it cannot be found out: a port forwarded by hand.
+            port_mapping: Whether the router may be asked to forward a port to this node; by
+                default it is.
             public: Whether every agent may find this one and connect.
             capabilities: What this agent can do, in words that others search for; at most 16 of
                 at most 64 bytes.
@@ -113,6 +116,7 @@ class Node(Messaging, Connecting, Networking):
             "rendezvous": rendezvous,
             "listen": listen,
             "public_endpoint": public_endpoint,
+            "port_mapping": port_mapping,
             "public": public,
             "capabilities": list(capabilities),
             "inbox": inbox,

@@ -7,6 +7,7 @@ pub mod frame_queue;
 pub mod interfaces;
 pub mod jitter;
 pub mod link_watch;
+pub mod port_map;
 pub mod registry_client;
 pub mod tls;
 pub mod udp;

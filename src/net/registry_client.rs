@@ -238,6 +238,12 @@ impl RegistryClient {
         &self.shared.addr
     }
 
+    /// Which registry it is, and the ways to it.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.shared.server
+    }
+
     /// The local end of the connection, while there is one. Await a change of it to learn at
     /// once that the registry went away.
     #[must_use]

@@ -22,6 +22,8 @@ pub struct NodeConfig {
     /// Where others reach this node from outside, if that is not to be found out: a port that was
     /// forwarded by hand, the address of a load balancer.
     pub public_endpoint: Option<SocketAddr>,
+    /// Whether the router may be asked to forward a port to this node (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
     /// Whether every agent of the rendezvous may find this one and connect.
     pub public: bool,
     /// Whether whoever asks for trust gets it. Otherwise requests wait for
@@ -54,6 +56,7 @@ impl Default for NodeConfig {
             home: None,
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
             public_endpoint: None,
+            port_mapping: true,
             public: true,
             trust_auto_approve: false,
             capabilities: Vec::new(),

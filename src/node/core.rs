@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
+use super::carrier::Detour;
 use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
@@ -190,6 +191,8 @@ pub(super) struct Core {
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
+    /// What takes datagrams for the beacon off UDP.
+    pub(super) detour: Detour,
     /// Sockets beside the main one.
     pub(super) helpers: Helpers,
     socket_orders: mpsc::UnboundedSender<SocketOrder>,
@@ -225,6 +228,7 @@ impl Core {
             watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
+            detour: Detour::default(),
             helpers: Helpers::default(),
             socket_orders,
             upcalls,
@@ -256,6 +260,9 @@ impl Core {
                 },
             };
             let sent = match transmit.destination {
+                Remote { socket: SocketId::MAIN, addr } if self.detour.takes(addr) => {
+                    Ok(self.detour.push(&self.run, transmit.segment_size))
+                }
                 Remote { socket: SocketId::MAIN, addr } => {
                     udp.try_send(addr, &self.run, transmit.segment_size)
                 }
@@ -358,6 +365,7 @@ impl Core {
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
             EndpointEvent::Observed(endpoint) => {
+                self.detour.answered();
                 self.observed.send_replace(Some(endpoint));
             }
             EndpointEvent::PathChanged { node, from, to } => {
@@ -569,7 +577,10 @@ impl Core {
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         match &mut self.simulator {
-            Some(simulator) => simulator.poll_transmit(now, &mut self.endpoint, &mut self.run),
+            Some(simulator) => {
+                let detour = self.detour.beacon();
+                simulator.poll_transmit(now, &mut self.endpoint, &mut self.run, detour)
+            }
             None => self.endpoint.poll_transmit(now, &mut self.run),
         }
     }

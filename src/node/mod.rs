@@ -9,8 +9,10 @@
 //! | `attend` | an event loop that receives, and sends in batches |
 //! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
+//! | `carrier` | UDP or, where that is blocked, a WebSocket to the beacon |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
+//! | `nat_probe`, `port_mapping` | what the NAT does, and what it is asked to do |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `paths`, `events` | how packets travel, what is wanted of that, and when it changes |
@@ -18,6 +20,7 @@
 
 mod attend;
 mod calls;
+mod carrier;
 mod config;
 mod core;
 mod datagrams;
@@ -29,8 +32,10 @@ mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod nat_probe;
 mod network;
 mod paths;
+mod port_mapping;
 mod rendezvous;
 mod resolver;
 mod services;
@@ -97,6 +102,7 @@ struct Inner {
     resolver: Arc<Resolver>,
     trust: Arc<trust::Trust>,
     membership: Arc<Membership>,
+    held_port: port_mapping::HeldPort,
     messages: Messages,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -379,7 +385,7 @@ impl Node {
         let _ = tokio::time::timeout(CLOSE_LINGER, drained).await;
         inner.shared.close();
         inner.trust.wake();
-        inner.membership.leave(self.address().node).await;
+        tokio::join!(inner.membership.leave(self.address().node), inner.held_port.release());
         let mut tasks =
             std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::carrier::Carrier;
 use super::config::NodeConfig;
 use super::core::{Core, Shared, Upcall};
 use super::driver::drive;
@@ -18,6 +19,7 @@ use super::first_look::first_look;
 use super::membership::{Membership, Profile};
 use super::messages::Messages;
 use super::network::Network;
+use super::port_mapping::HeldPort;
 use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
 use super::sockets;
@@ -81,7 +83,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     })?;
     let local_addr = udp.local_addr();
 
-    let registry = RegistryClient::new(spec.registry(), RegistryTimeouts::default());
+    let registry = RegistryClient::of(Arc::new(spec.server()?), RegistryTimeouts::default());
     let found = async {
         let beacons = resolve_beacon(&spec).await?;
         first_look(&udp, &beacons, &registry).await.ok_or_else(|| unresolved(&spec))
@@ -164,8 +166,15 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     tasks.spawn(trust.clone().keep(heartbeat));
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
-    let network = Network::new(shared.clone(), membership.clone(), here, os_seed()?);
+    let held_port = HeldPort::default();
+    let may_map = config.port_mapping.then(|| held_port.clone());
+    let network =
+        Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());
+    if membership.registry.server().has_compat() {
+        let (shared, membership) = (shared.clone(), membership.clone());
+        tasks.spawn(Carrier::new(shared, membership, identity.clone(), rng).run());
+    }
 
     let inner = Inner {
         spec,
@@ -177,6 +186,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         resolver,
         trust,
         membership,
+        held_port,
         tasks: Mutex::new(tasks),
         config,
     };
@@ -261,7 +271,7 @@ fn identity(
 }
 
 /// Addresses of the beacon: the one that the system likes best of each family.
-async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
+pub(super) async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
     let beacon = spec.beacon();
     let lookup = tokio::time::timeout(Duration::from_secs(3), tokio::net::lookup_host(&beacon));
     let Ok(Ok(addrs)) = lookup.await else { return Err(unresolved(spec)) };

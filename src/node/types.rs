@@ -196,6 +196,8 @@ pub struct NodeInfo {
     pub nat: NatKind,
     /// How long the NAT keeps a mapping that nobody uses, at least; once it is measured.
     pub mapping_lifetime: Option<Duration>,
+    /// How the beacon is reached: `udp`, or `websocket` while UDP is blocked.
+    pub transport: &'static str,
     /// Where the registry is.
     pub rendezvous: String,
     /// Whether this node hosts the embedded rendezvous right now.

@@ -28,6 +28,7 @@ impl Node {
                 public_key: inner.public_key,
                 local_addr: inner.shared.udp.local_addr(),
                 observed_addr: *core.observed.borrow(),
+                transport: if core.detour.beacon().is_some() { "websocket" } else { "udp" },
                 nat: endpoint.nat(),
                 mapping_lifetime: endpoint.mapping_lifetime(),
                 candidates: endpoint.candidates().to_vec(),

@@ -34,6 +34,7 @@ fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "public_endpoint" => {
             config.public_endpoint = Some(convert::public_endpoint(&value.extract::<String>()?)?);
         }
+        "port_mapping" => config.port_mapping = value.extract()?,
         "public" => config.public = value.extract()?,
         "capabilities" => config.capabilities = value.extract()?,
         "inbox" => config.inbox = Some(value.extract::<PathBuf>()?),

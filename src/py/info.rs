@@ -65,6 +65,7 @@ pub(crate) fn node<'py>(py: Python<'py>, info: &NodeInfo) -> PyResult<Bound<'py,
     fields.set_item("public_key", PyBytes::new(py, &info.public_key))?;
     fields.set_item("local_addr", info.local_addr.to_string())?;
     fields.set_item("observed_addr", info.observed_addr.map(|addr| addr.to_string()))?;
+    fields.set_item("transport", info.transport)?;
     fields.set_item("rendezvous", &info.rendezvous)?;
     fields.set_item("hosts_rendezvous", info.hosts_rendezvous)?;
     fields.set_item("registered", info.registered)?;

@@ -17,15 +17,15 @@ use pilot_agent::wire::registry::{Base64, Register, Request, Response};
 use tokio_tungstenite::tungstenite::Message;
 
 /// Long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub async fn rendezvous() -> Rendezvous {
+pub(crate) async fn rendezvous() -> Rendezvous {
     let listen = "127.0.0.1:0".parse().unwrap();
     Rendezvous::bind(RendezvousConfig::new(listen)).await.unwrap()
 }
 
 /// The rendezvous at `addr`, whose certificate is pinned.
-pub fn server(addr: SocketAddr, rendezvous: &Rendezvous) -> Arc<Server> {
+pub(crate) fn server(addr: SocketAddr, rendezvous: &Rendezvous) -> Arc<Server> {
     let compat = format!("wss://{addr}").parse().unwrap();
     let server =
         Server::new(addr.to_string(), Some(compat), rendezvous.fingerprint(), Proxies::default());
@@ -33,19 +33,19 @@ pub fn server(addr: SocketAddr, rendezvous: &Rendezvous) -> Arc<Server> {
 }
 
 /// A registered node.
-pub struct Agent {
-    pub id: NodeId,
-    pub identity: Identity,
-    pub server: Arc<Server>,
-    pub registry: RegistryClient,
+pub(crate) struct Agent {
+    pub(crate) id: NodeId,
+    pub(crate) identity: Identity,
+    pub(crate) server: Arc<Server>,
+    pub(crate) registry: RegistryClient,
 }
 
 impl Agent {
-    pub async fn join(rendezvous: &Rendezvous, seed: u8, endpoint: &str) -> Self {
+    pub(crate) async fn join(rendezvous: &Rendezvous, seed: u8, endpoint: &str) -> Self {
         Self::join_by(server(rendezvous.local_addr(), rendezvous), seed, endpoint).await
     }
 
-    pub async fn join_by(server: Arc<Server>, seed: u8, endpoint: &str) -> Self {
+    pub(crate) async fn join_by(server: Arc<Server>, seed: u8, endpoint: &str) -> Self {
         let identity = Identity::from_seed(&[seed; 32]);
         let registry = RegistryClient::of(server.clone(), RegistryTimeouts::default());
         let relay_only = endpoint == "0.0.0.0:0";
@@ -59,24 +59,24 @@ impl Agent {
     }
 
     /// A node without UDP.
-    pub async fn walled(rendezvous: &Rendezvous, seed: u8) -> Self {
+    pub(crate) async fn walled(rendezvous: &Rendezvous, seed: u8) -> Self {
         Self::join(rendezvous, seed, "0.0.0.0:0").await
     }
 
-    pub async fn connect(&self) -> Result<CompatSocket, CompatError> {
+    pub(crate) async fn connect(&self) -> Result<CompatSocket, CompatError> {
         compat_client::connect(&self.server, self.id, &self.identity).await
     }
 }
 
-pub fn relay(from: &Agent, to: &Agent, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn relay(from: &Agent, to: &Agent, frame: &[u8]) -> Vec<u8> {
     encoded(BeaconMessage::Relay { sender: from.id, destination: to.id, frame })
 }
 
-pub fn delivery(from: &Agent, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn delivery(from: &Agent, frame: &[u8]) -> Vec<u8> {
     encoded(BeaconMessage::RelayDeliver { sender: from.id, destination: None, frame })
 }
 
-pub fn discover(agent: &Agent) -> Vec<u8> {
+pub(crate) fn discover(agent: &Agent) -> Vec<u8> {
     encoded(BeaconMessage::Discover { node: agent.id, public_key: None, extended: false })
 }
 
@@ -86,12 +86,12 @@ fn encoded(message: BeaconMessage<'_>) -> Vec<u8> {
     out
 }
 
-pub async fn send(socket: &mut CompatSocket, datagram: Vec<u8>) {
+pub(crate) async fn send(socket: &mut CompatSocket, datagram: Vec<u8>) {
     socket.send(Message::Binary(Bytes::from(datagram))).await.unwrap();
 }
 
 /// The next binary frame.
-pub async fn receive(socket: &mut CompatSocket) -> Vec<u8> {
+pub(crate) async fn receive(socket: &mut CompatSocket) -> Vec<u8> {
     let next = async {
         loop {
             match socket.next().await.unwrap().unwrap() {
@@ -105,7 +105,7 @@ pub async fn receive(socket: &mut CompatSocket) -> Vec<u8> {
 }
 
 /// How the other end closes the connection: the code, and its words.
-pub async fn closed(socket: &mut CompatSocket) -> (u16, String) {
+pub(crate) async fn closed(socket: &mut CompatSocket) -> (u16, String) {
     let close = async {
         loop {
             match socket.next().await {

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
+from pilot_agent import Node
 from support.echo import MIB, echo
 from support.godaemon import GoDaemon
+from support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from pilot_agent import Node
     from support.ours import Rendezvous
 
 pytestmark = pytest.mark.timeout(120)
 
 ECHO = 7
+_numbers = itertools.count(1)
 
 
 @contextlib.contextmanager
@@ -77,3 +81,34 @@ async def test_two_compat_daemons_reach_each_other(
 async def test_a_udp_daemon_reaches_a_compat_daemon(go: GoDaemon, compat_go: GoDaemon) -> None:
     answer = await go.json("ping", compat_go.address, "--count", "3")
     assert (answer["timeout"], len(answer["results"])) == (False, 3)
+
+
+@pytest_asyncio.fixture
+async def walled(tmp_path: Path, rendezvous: Rendezvous) -> AsyncIterator[Node]:
+    """A node of ours that gets no answer by UDP: nobody listens at the port it is told."""
+    name = f"walled-{next(_numbers)}"
+    spec = f"registry={rendezvous.address},beacon=127.0.0.1:9"
+    async with Node.start(name, rendezvous=spec, home=tmp_path) as started:
+        await until(lambda: started.info().transport == "websocket")
+        yield started
+
+
+async def test_our_walled_node_and_a_udp_daemon(go: GoDaemon, walled: Node) -> None:
+    await both_ways(go, walled)
+
+
+async def test_our_walled_node_and_a_compat_daemon(compat_go: GoDaemon, walled: Node) -> None:
+    await both_ways(compat_go, walled)
+
+
+async def both_ways(daemon: GoDaemon, node: Node) -> None:
+    pong = await node.ping(daemon.hostname, timeout=20)
+    assert pong.address == daemon.address
+    await node.send(daemon.hostname, "over our websocket", timeout=20)
+    assert daemon.inbox()[-1]["data"] == "over our websocket"
+    async with await node.open_stream(daemon.hostname, ECHO) as stream:
+        await echo(stream, MIB)
+    answer = await daemon.json("ping", node.address, "--count", "3")
+    assert (answer["timeout"], len(answer["results"])) == (False, 3)
+    await daemon.json("send-message", node.address, "--data", "to your websocket")
+    assert (await node.recv(timeout=10)).text() == "to your websocket"

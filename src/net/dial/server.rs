@@ -114,9 +114,10 @@ impl Server {
         !self.is_plain
     }
 
-    /// The registry has said by which fingerprint its certificate is known. A pin that the user
-    /// gave stands above it.
-    pub fn learn(&self, fingerprint: Fingerprint) {
+    /// The registry has said by which fingerprint its certificate is known, if it says so. A pin
+    /// that the user gave stands above it.
+    pub fn learn(&self, fingerprint: &str) {
+        let Ok(fingerprint) = fingerprint.parse() else { return };
         *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
     }
 
@@ -233,11 +234,11 @@ mod tests {
     fn a_pin_means_tls_and_stands_above_what_is_learned() {
         let [pin, other] = [Fingerprint([1; 32]), Fingerprint([2; 32])];
         let pinned = Server::new("h:443", None, Some(pin), Proxies::default());
-        pinned.learn(other);
+        pinned.learn(&other.to_string());
         let trust = Trust { pin: Some(pin), pin_only: true };
         assert!(pinned.registry_ways().iter().all(|way| way.tls == Some(trust)));
         let learning = Server::new("h:443", None, None, Proxies::default());
-        learning.learn(other);
+        learning.learn(&other.to_string());
         let trust = Trust { pin: Some(other), pin_only: false };
         assert_eq!(learning.compat_ways()[0].tls, Some(trust));
     }
