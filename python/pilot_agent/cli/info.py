@@ -26,7 +26,7 @@ async def run(options: argparse.Namespace) -> None:
     facts = asdict(info)
     facts["public_key"] = facts["public_key"].hex()
     names = ("address", "node_id", "hostname", "public_key", "rendezvous", "local_addr")
-    rows = [f"{name:<14}{facts[name]}" for name in (*names, "observed_addr", "hosts_rendezvous")]
-    rows.append(f"{'nat':<14}{info.nat.description}")
-    rows += [f"{'candidate':<14}{known.address} ({known.kind})" for known in info.candidates]
+    rows = [f"{name:<17}{facts[name]}" for name in (*names, "observed_addr", "hosts_rendezvous")]
+    rows.append(f"{'nat':<17}{info.nat.description}")
+    rows += [f"{'candidate':<17}{known.address} ({known.kind})" for known in info.candidates]
     show(options, facts, "\n".join(rows))
