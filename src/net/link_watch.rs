@@ -74,7 +74,9 @@ impl Surroundings {
     pub fn look(rendezvous: SocketAddr) -> Self {
         let mut addrs = host_addrs().unwrap_or_default();
         addrs.sort_unstable_by_key(|addr| (addr.index, addr.ip));
-        Self { addrs, source: source_toward(rendezvous) }
+        // Without a way to it there may still be one to another address of the same name.
+        let source = source_toward(rendezvous).or_else(|| source_toward(other_family(rendezvous)));
+        Self { addrs, source }
     }
 
     /// What it means to be in `new` after having been here.
@@ -144,6 +146,7 @@ impl LinkWatch {
     /// The rendezvous is elsewhere.
     pub fn set_rendezvous(&mut self, rendezvous: SocketAddr) {
         self.rendezvous = rendezvous;
+        self.current.source = Surroundings::look(rendezvous).source;
     }
 
     /// Waits for the next change.
@@ -187,6 +190,14 @@ impl LinkWatch {
         self.current = new;
         self.losses = Losses::default();
         change
+    }
+}
+
+/// An address of the family that `addr` is not of. It is nobody's; only the way to it matters.
+fn other_family(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(),
+        SocketAddr::V6(_) => ([192, 0, 2, 1], 9).into(),
     }
 }
 

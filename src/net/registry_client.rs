@@ -1,4 +1,4 @@
-//! A registry's client: one TCP connection, many calls in flight, every wait bounded.
+//! A registry's client: one connection, many calls in flight, every wait bounded.
 //!
 //! A task owns the connection. Calls are written as they come and answered in order, as the
 //! protocol has no request ids. The connection is made by the first call and made again by the
@@ -11,11 +11,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::dial::{DialError, Dialed, Server, Way, dial, race};
 use super::jitter::jitter;
+use crate::wire::registry::framing::split_frame;
 use crate::wire::registry::{ErrorCode, Request, Response};
 
 mod connection;
@@ -132,6 +134,7 @@ pub struct RegistryClient {
 #[derive(Debug)]
 struct Shared {
     addr: String,
+    server: Arc<Server>,
     timeouts: RegistryTimeouts,
 }
 
@@ -156,7 +159,14 @@ impl RegistryClient {
     /// Needs a tokio runtime around it.
     #[must_use]
     pub fn new(addr: impl Into<String>, timeouts: RegistryTimeouts) -> Self {
-        let shared = Arc::new(Shared { addr: addr.into(), timeouts });
+        Self::of(Arc::new(Server::plain(addr)), timeouts)
+    }
+
+    /// The same by all ways that lead to `server`.
+    #[must_use]
+    pub fn of(server: Arc<Server>, timeouts: RegistryTimeouts) -> Self {
+        let addr = server.name().to_owned();
+        let shared = Arc::new(Shared { addr, server, timeouts });
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (link_changed, link) = watch::channel(None);
         let (reconnects, to_reconnect) = watch::channel(());
@@ -228,6 +238,12 @@ impl RegistryClient {
         &self.shared.addr
     }
 
+    /// Which registry it is, and the ways to it.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.shared.server
+    }
+
     /// The local end of the connection, while there is one. Await a change of it to learn at
     /// once that the registry went away.
     #[must_use]
@@ -241,17 +257,38 @@ impl Shared {
         RegistryError::Hung { addr: self.addr.clone(), request, after }
     }
 
-    async fn connect(&self) -> Result<TcpStream, RegistryError> {
+    async fn connect(&self) -> Result<Dialed, RegistryError> {
         let limit = self.timeouts.connect;
-        let unreachable = |reason| RegistryError::Unreachable { addr: self.addr.clone(), reason };
-        match timeout(limit, TcpStream::connect(&self.addr)).await {
-            Ok(Ok(stream)) => {
-                // Requests are small and somebody waits for each.
-                let _ = stream.set_nodelay(true);
-                Ok(stream)
+        let attempt = |way: Way| async move {
+            let mut dialed = dial(&way, self.server.proxies(), limit).await?;
+            if way.is_guess {
+                timeout_at(Instant::now() + limit, probe(&mut dialed))
+                    .await
+                    .map_err(|_| DialError::TimedOut(limit))??;
             }
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable(format!("no connection within {limit:?}"))),
+            Ok::<_, DialError>(dialed)
+        };
+        race(self.server.registry_ways(), attempt).await.map_err(|error| {
+            RegistryError::Unreachable { addr: self.addr.clone(), reason: error.to_string() }
+        })
+    }
+}
+
+/// Sees that a registry is there, for port 443 may well be a web server's.
+async fn probe(dialed: &mut Dialed) -> Result<(), DialError> {
+    let failed = |reason: &dyn std::fmt::Display| DialError::Stranger(reason.to_string());
+    let mut frame = Vec::new();
+    Request::BeaconList {}.encode(&mut frame).map_err(|error| failed(&error))?;
+    dialed.io.write_all(&frame).await.map_err(|error| failed(&error))?;
+    dialed.io.flush().await.map_err(|error| failed(&error))?;
+    let mut answer = Vec::new();
+    loop {
+        if let Some((body, _)) = split_frame(&answer).map_err(|error| failed(&error))? {
+            Response::parse(body).map_err(|error| failed(&error))?;
+            return Ok(());
+        }
+        if dialed.io.read_buf(&mut answer).await.map_err(|error| failed(&error))? == 0 {
+            return Err(failed(&"no registry is there"));
         }
     }
 }
@@ -284,9 +321,9 @@ async fn run(
             }
         };
         match connected {
-            Ok(stream) => {
-                link.send_replace(stream.local_addr().ok());
-                let mut connection = Connection::new(&shared, stream);
+            Ok(Dialed { io, local_addr }) => {
+                link.send_replace(local_addr);
+                let mut connection = Connection::new(&shared, io);
                 let is_open = tokio::select! {
                     is_open = connection.serve(&mut waiting, &mut queue) => Some(is_open),
                     Ok(()) = reconnects.changed() => None,

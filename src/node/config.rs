@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::proto::path::PathPolicy;
 use crate::proto::stream::StreamConfig;
 
 /// Settings of a node; [`NodeConfig::default`] works.
@@ -21,6 +22,8 @@ pub struct NodeConfig {
     /// Where others reach this node from outside, if that is not to be found out: a port that was
     /// forwarded by hand, the address of a load balancer.
     pub public_endpoint: Option<SocketAddr>,
+    /// Whether the router may be asked to forward a port to this node (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
     /// Whether every agent of the rendezvous may find this one and connect.
     pub public: bool,
     /// Whether whoever asks for trust gets it. Otherwise requests wait for
@@ -35,6 +38,8 @@ pub struct NodeConfig {
     /// Time between heartbeats to the registry. What keeps the node reachable through its NAT are
     /// other, smaller datagrams.
     pub heartbeat: Duration,
+    /// Which paths may be used, and what for, with peers that have no policy of their own.
+    pub paths: PathPolicy,
     /// Settings of every stream.
     pub stream: StreamConfig,
     /// Largest message, in bytes.
@@ -51,12 +56,14 @@ impl Default for NodeConfig {
             home: None,
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
             public_endpoint: None,
+            port_mapping: true,
             public: true,
             trust_auto_approve: false,
             capabilities: Vec::new(),
             inbox: None,
             start_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
+            paths: PathPolicy::default(),
             stream: StreamConfig::default(),
             max_message: 64 << 20,
             inbox_limit: 256 << 20,

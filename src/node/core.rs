@@ -15,6 +15,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
+use super::carrier::Detour;
+use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
 use super::sockets::{Helpers, SocketOrder};
@@ -185,9 +187,12 @@ pub(super) struct Core {
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     /// Where the beacon sees us. Told at each answer, also if it is the same as before.
     pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
+    pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
+    /// What takes datagrams for the beacon off UDP.
+    pub(super) detour: Detour,
     /// Sockets beside the main one.
     pub(super) helpers: Helpers,
     socket_orders: mpsc::UnboundedSender<SocketOrder>,
@@ -220,8 +225,10 @@ impl Core {
             attendance: Attendance::default(),
             impostors: HashMap::new(),
             observed: watch::Sender::new(None),
+            watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
+            detour: Detour::default(),
             helpers: Helpers::default(),
             socket_orders,
             upcalls,
@@ -253,6 +260,9 @@ impl Core {
                 },
             };
             let sent = match transmit.destination {
+                Remote { socket: SocketId::MAIN, addr } if self.detour.takes(addr) => {
+                    Ok(self.detour.push(&self.run, transmit.segment_size))
+                }
                 Remote { socket: SocketId::MAIN, addr } => {
                     udp.try_send(addr, &self.run, transmit.segment_size)
                 }
@@ -308,6 +318,7 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        effects.wake.append(&mut self.watchers.woken);
         if std::mem::take(&mut self.inbox.has_room) {
             effects.wake.append(&mut self.inbox.room);
         }
@@ -354,7 +365,12 @@ impl Core {
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
             EndpointEvent::Observed(endpoint) => {
+                self.detour.answered();
                 self.observed.send_replace(Some(endpoint));
+            }
+            EndpointEvent::PathChanged { node, from, to } => {
+                let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
+                self.watchers.path_changed(now, node, old, new);
             }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
@@ -362,7 +378,7 @@ impl Core {
             EndpointEvent::CloseSockets { first, count } => {
                 self.order(SocketOrder::Close { first, count });
             }
-            EndpointEvent::PeerReady(_) | EndpointEvent::PathChanged { .. } => {}
+            EndpointEvent::PeerReady(_) => {}
         }
     }
 
@@ -401,6 +417,8 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
+        self.watchers.close();
+        effects.wake.append(&mut self.watchers.woken);
         self.pings.clear();
         effects
             .outcomes
@@ -559,7 +577,10 @@ impl Core {
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         match &mut self.simulator {
-            Some(simulator) => simulator.poll_transmit(now, &mut self.endpoint, &mut self.run),
+            Some(simulator) => {
+                let detour = self.detour.beacon();
+                simulator.poll_transmit(now, &mut self.endpoint, &mut self.run, detour)
+            }
             None => self.endpoint.poll_transmit(now, &mut self.run),
         }
     }

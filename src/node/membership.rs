@@ -83,6 +83,8 @@ pub(super) struct Membership {
     host: Option<Mutex<EmbeddedHost>>,
     is_hosting: AtomicBool,
     is_registered: AtomicBool,
+    /// UDP is blocked: only the beacon reaches this node.
+    is_walled: AtomicBool,
 }
 
 impl Membership {
@@ -105,6 +107,7 @@ impl Membership {
             is_hosting: AtomicBool::new(host.as_ref().is_some_and(EmbeddedHost::is_hosting)),
             host: host.map(Mutex::new),
             is_registered: AtomicBool::new(false),
+            is_walled: AtomicBool::new(false),
         }
     }
 
@@ -137,6 +140,21 @@ impl Membership {
         self.nudged.notify_one();
     }
 
+    /// What the next registration says.
+    pub(super) fn set_walled(&self, is_walled: bool) {
+        self.is_walled.store(is_walled, Ordering::Relaxed);
+    }
+
+    /// The registration, without endpoints if UDP is blocked.
+    fn relay_only(&self, mut register: Register) -> Register {
+        if self.is_walled.load(Ordering::Relaxed) {
+            register.listen_addr = "0.0.0.0:0".to_owned();
+            register.lan_addrs.clear();
+            register.relay_only = true;
+        }
+        register
+    }
+
     /// Registers with everything that others can find, and returns the node id.
     pub(super) async fn register(&self) -> Result<NodeId, NodeError> {
         let profile = self.profile.read().await.clone();
@@ -147,13 +165,17 @@ impl Membership {
             lan_addrs: place.lan.iter().map(SocketAddr::to_string).collect(),
             ..Register::new(Base64(self.identity.public_key()), self.listen_addr(&place).await)
         };
-        let (node, hostname) = match self.call_signed(Request::Register(request)).await? {
-            Response::RegisterOk { hostname_error, .. } if !hostname_error.is_empty() => {
-                return Err(NodeError::HostnameTaken(hostname_error));
-            }
-            Response::RegisterOk { node_id, hostname, .. } => (node_id, hostname),
-            other => return Err(self.nonsense(&other)),
-        };
+        let (node, hostname) =
+            match self.call_signed(Request::Register(self.relay_only(request))).await? {
+                Response::RegisterOk { hostname_error, .. } if !hostname_error.is_empty() => {
+                    return Err(NodeError::HostnameTaken(hostname_error));
+                }
+                Response::RegisterOk { node_id, hostname, tls_fingerprint, .. } => {
+                    self.registry.server().learn(&tls_fingerprint);
+                    (node_id, hostname)
+                }
+                other => return Err(self.nonsense(&other)),
+            };
         if let Some(wanted) = &profile.hostname
             && *wanted != hostname
         {
@@ -225,7 +247,7 @@ impl Membership {
         let mut may_move = Instant::now();
         loop {
             let reason = tokio::select! {
-                () = sleep(heartbeat) => Reason::Heartbeat,
+                () = sleep(heartbeat - jitter(heartbeat / 5)) => Reason::Heartbeat,
                 () = self.nudged.notified() => Reason::Heartbeat,
                 changed = link.changed() => {
                     if changed.is_err() {

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::carrier::Carrier;
 use super::config::NodeConfig;
 use super::core::{Core, Shared, Upcall};
 use super::driver::drive;
@@ -18,13 +19,14 @@ use super::first_look::first_look;
 use super::membership::{Membership, Profile};
 use super::messages::Messages;
 use super::network::Network;
+use super::port_mapping::HeldPort;
 use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
 use super::sockets;
 use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
 use super::whereabouts::Whereabouts;
-use super::{Inner, Node, heap, services};
+use super::{Inner, Node, heap, paths, services};
 use crate::crypto::{Identity, IdentityError, KnownPeers, StoredIdentity};
 use crate::net::clock;
 use crate::net::registry_client::{RegistryClient, RegistryTimeouts};
@@ -53,6 +55,7 @@ pub(super) async fn start(config: NodeConfig) -> Result<Node, NodeError> {
 
 async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, NodeError> {
     config.stream.validate().map_err(|error| NodeError::Invalid(error.to_string()))?;
+    paths::validate(&config.paths)?;
     if config.public_endpoint.is_some_and(|addr| addr.port() == 0 || addr.ip().is_unspecified()) {
         return Err(NodeError::Invalid("a public endpoint needs an address and a port".to_owned()));
     }
@@ -80,7 +83,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     })?;
     let local_addr = udp.local_addr();
 
-    let registry = RegistryClient::new(spec.registry(), RegistryTimeouts::default());
+    let registry = RegistryClient::of(Arc::new(spec.server()?), RegistryTimeouts::default());
     let found = async {
         let beacons = resolve_beacon(&spec).await?;
         first_look(&udp, &beacons, &registry).await.ok_or_else(|| unresolved(&spec))
@@ -126,6 +129,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let local = LocalKeys::new(node, identity.clone());
     let mut endpoint = Endpoint::new(endpoint_config, local, os_seed()?);
     endpoint.set_beacon(Some(beacon));
+    endpoint.set_policy(None, config.paths);
     endpoint.listen(ports::MESSAGE);
     let messenger_config = MessengerConfig {
         max_payload: config.max_message,
@@ -162,8 +166,15 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     tasks.spawn(trust.clone().keep(heartbeat));
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
-    let network = Network::new(shared.clone(), membership.clone(), here, os_seed()?);
+    let held_port = HeldPort::default();
+    let may_map = config.port_mapping.then(|| held_port.clone());
+    let network =
+        Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());
+    if membership.registry.server().has_compat() {
+        let (shared, membership) = (shared.clone(), membership.clone());
+        tasks.spawn(Carrier::new(shared, membership, identity.clone(), rng).run());
+    }
 
     let inner = Inner {
         spec,
@@ -175,6 +186,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         resolver,
         trust,
         membership,
+        held_port,
         tasks: Mutex::new(tasks),
         config,
     };
@@ -259,7 +271,7 @@ fn identity(
 }
 
 /// Addresses of the beacon: the one that the system likes best of each family.
-async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
+pub(super) async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
     let beacon = spec.beacon();
     let lookup = tokio::time::timeout(Duration::from_secs(3), tokio::net::lookup_host(&beacon));
     let Ok(Ok(addrs)) = lookup.await else { return Err(unresolved(spec)) };

@@ -42,6 +42,14 @@ impl Whereabouts {
         self.watch.is_none()
     }
 
+    /// The rendezvous is reached at another address from now on.
+    pub(super) fn set_beacon(&mut self, beacon: SocketAddr) {
+        self.beacon = beacon;
+        if let Some(watch) = &mut self.watch {
+            watch.set_rendezvous(beacon);
+        }
+    }
+
     /// What the registry is to know.
     pub(super) fn place(&self) -> Place {
         let mut lan = self.hosts();

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::node::{AgentInfo, NodeInfo, PathKind, PeerInfo, Pong};
-use crate::proto::path::CandidateKind;
 use crate::proto::stream::StreamStats;
 
 pub(crate) const fn path_name(path: PathKind) -> &'static str {
@@ -16,22 +15,15 @@ pub(crate) const fn path_name(path: PathKind) -> &'static str {
     }
 }
 
-const fn candidate_name(kind: CandidateKind) -> &'static str {
-    match kind {
-        CandidateKind::Host => "host",
-        CandidateKind::Observed => "observed",
-        CandidateKind::Mapped => "mapped",
-        CandidateKind::Configured => "configured",
-    }
-}
-
-/// `(address, rtt, path, endpoint)`
+/// `(address, rtt, path, endpoint, loss, path mtu)`
 pub(crate) fn pong(py: Python<'_>, pong: Pong) -> PyResult<Py<PyAny>> {
     let parts = (
         pong.address.to_string(),
         pong.rtt.as_secs_f64(),
         path_name(pong.path),
         pong.endpoint.to_string(),
+        pong.loss,
+        pong.path_mtu,
     );
     Ok(parts.into_pyobject(py)?.into_any().unbind())
 }
@@ -73,13 +65,7 @@ pub(crate) fn node<'py>(py: Python<'py>, info: &NodeInfo) -> PyResult<Bound<'py,
     fields.set_item("public_key", PyBytes::new(py, &info.public_key))?;
     fields.set_item("local_addr", info.local_addr.to_string())?;
     fields.set_item("observed_addr", info.observed_addr.map(|addr| addr.to_string()))?;
-    let candidates = PyDict::new(py);
-    for candidate in &info.candidates {
-        candidates.set_item(candidate.addr.to_string(), candidate_name(candidate.kind))?;
-    }
-    fields.set_item("candidates", candidates)?;
-    fields.set_item("nat", info.nat.to_string())?;
-    fields.set_item("mapping_lifetime", info.mapping_lifetime.map(|time| time.as_secs_f64()))?;
+    fields.set_item("transport", info.transport)?;
     fields.set_item("rendezvous", &info.rendezvous)?;
     fields.set_item("hosts_rendezvous", info.hosts_rendezvous)?;
     fields.set_item("registered", info.registered)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, RngExt};
 
 /// What NATs are taken to keep a mapping for until it is measured.
-const ASSUMED_LIFETIME: Duration = Duration::from_secs(20);
+pub const ASSUMED_LIFETIME: Duration = Duration::from_secs(20);
 /// The beacon believes strangers once a node was silent for 30 s, so nobody is silent that long.
 const MAX_INTERVAL: Duration = Duration::from_secs(28);
 const MIN_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,10 +1,18 @@
 //! What stands between a node and the others, in the words of RFC 4787 and RFC 5780.
 
 mod beacon_watch;
+mod detect;
+mod lifetime;
+mod responder;
+#[cfg(test)]
+mod sim;
 
 use std::fmt;
 
-pub use beacon_watch::{Answer, BeaconWatch, keepalive_interval};
+pub use beacon_watch::{ASSUMED_LIFETIME, Answer, BeaconWatch, keepalive_interval};
+pub use detect::{NatDetector, Probe, SOCKETS, StunServers};
+pub use lifetime::{LIFETIME_SOCKETS, LifetimeProbe};
+pub use responder::{StunPort, StunReply, StunResponder};
 
 /// On what a NAT's mapping, or its filter, depends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
