@@ -115,12 +115,7 @@ impl Endpoint {
             let slot = self.streams.get_mut(id.slot)?;
             let start = run.buf.len();
             if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf) {
-                if slot.stream.is_held() {
-                    peer.turns.hold(id, &mut slot.turn);
-                    run.is_held = true;
-                } else {
-                    peer.turns.rest(&mut slot.turn);
-                }
+                run.is_held |= peer.set_aside(id, slot);
                 return Some(Filling::Rested(id));
             }
             run.count += 1;
