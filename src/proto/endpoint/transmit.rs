@@ -132,12 +132,7 @@ impl Endpoint {
             }
             let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
             if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf, copy.as_mut()) {
-                if slot.stream.is_held() {
-                    peer.turns.hold(id, &mut slot.turn);
-                    run.is_held = true;
-                } else {
-                    peer.turns.rest(&mut slot.turn);
-                }
+                run.is_held |= peer.set_aside(id, slot);
                 return Some(Filling::Rested(id));
             }
             if let Some(copy) = copy {
@@ -214,12 +209,7 @@ impl Endpoint {
                 peer.last_used = now;
                 break;
             }
-            if slot.stream.is_held() {
-                peer.turns.hold(id, &mut slot.turn);
-                is_held = true;
-            } else {
-                peer.turns.rest(&mut slot.turn);
-            }
+            is_held |= peer.set_aside(id, slot);
             self.settle_stream(id);
         }
         let is_use = buf.len() > usize::from(overhead(Via::Relay)) + 1;
