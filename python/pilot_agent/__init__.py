@@ -52,29 +52,50 @@ from .message import (
     TrustRequest,
 )
 from .node import Node
+from .path import (
+    Candidate,
+    Events,
+    NatInfo,
+    NetworkChanged,
+    PathChanged,
+    PathInfo,
+    PathPolicy,
+    PathReport,
+    Route,
+)
 from .payload import JSON, Payload
 from .rendezvous import Rendezvous
+from .simulation import LinkCounters, Simulation, SimulationCounters
 from .stream import Listener, Stream
 from .trust import Trust
 
 __all__ = [
     "JSON",
     "AgentInfo",
+    "Candidate",
     "ConnectionRefused",
     "Datagram",
     "DatagramPort",
+    "Events",
     "ForkedProcessError",
     "HostnameTaken",
     "IdentityError",
     "IdentityInUse",
     "IdentityMismatch",
     "InvalidArgument",
+    "LinkCounters",
     "Listener",
     "LocalError",
     "Message",
+    "NatInfo",
+    "NetworkChanged",
     "Node",
     "NodeClosed",
     "NodeInfo",
+    "PathChanged",
+    "PathInfo",
+    "PathPolicy",
+    "PathReport",
     "Payload",
     "PayloadTooLarge",
     "Peer",
@@ -91,6 +112,9 @@ __all__ = [
     "Request",
     "RequestFailed",
     "RequestTimeout",
+    "Route",
+    "Simulation",
+    "SimulationCounters",
     "Stream",
     "StreamReset",
     "StreamStats",

@@ -1,4 +1,4 @@
-//! The node's one UDP socket: dual stack, batched receive (GRO) and segmented send (GSO).
+//! A node's UDP socket: dual stack, batched receive (GRO) and segmented send (GSO).
 //!
 //! Everything goes through [`quinn_udp`], so one system call moves up to 64 datagrams. Addresses
 //! are canonical on this side of the socket: an IPv4 peer is an IPv4 address, although a dual
@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,11 +19,13 @@ const BATCH: usize = 8;
 const BUFFER_LEN: usize = 65_535;
 /// Asked of the kernel for both directions, in bytes; it may grant less.
 const SOCKET_BUFFER: usize = 4 << 20;
+/// The same for one of many sockets, each of which expects a frame or two.
+const SMALL_BUFFER: usize = 32 << 10;
 
 /// A bound socket.
 #[derive(Debug)]
 pub struct UdpIo {
-    socket: std::net::UdpSocket,
+    socket: Arc<std::net::UdpSocket>,
     state: UdpSocketState,
     local: SocketAddr,
     is_v6: bool,
@@ -35,6 +38,16 @@ impl UdpIo {
     /// # Errors
     /// What the operating system says, e.g. that the address is in use.
     pub fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let bound = Self::bind_small(listen)?;
+        bound.enlarge();
+        Ok(bound)
+    }
+
+    /// The same, with buffers for a frame or two.
+    ///
+    /// # Errors
+    /// What the operating system says, e.g. that there are no descriptors left.
+    pub fn bind_small(listen: SocketAddr) -> io::Result<Self> {
         let socket = match Self::open(listen) {
             Err(error)
                 if listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -44,19 +57,55 @@ impl UdpIo {
             }
             other => other?,
         };
+        Self::around(socket)
+    }
+
+    /// Binds another socket to the same port. From now on the kernel shares senders out among
+    /// them, and what is sent from any comes from the one port.
+    ///
+    /// # Errors
+    /// What the operating system says; other systems than Linux do not share.
+    pub fn bind_beside(&self) -> io::Result<Self> {
+        if !cfg!(target_os = "linux") {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&self.socket).set_reuse_port(true)?;
+        Self::around(Self::open_shared(self.local, true)?)
+    }
+
+    fn around(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        // The kernel clamps silently to its limits; failing here would help nobody.
-        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
-        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local, is_v6: local.is_ipv6() })
+        let bound = Self { socket: Arc::new(socket), state, local, is_v6: local.is_ipv6() };
+        bound.set_buffers(SMALL_BUFFER);
+        Ok(bound)
+    }
+
+    /// Gives it the buffers of a socket that carries data.
+    pub fn enlarge(&self) {
+        self.set_buffers(SOCKET_BUFFER);
+    }
+
+    fn set_buffers(&self, bytes: usize) {
+        // The kernel clamps silently to its limits; failing here would help nobody.
+        let _ = self.state.set_send_buffer_size(UdpSockRef::from(&*self.socket), bytes);
+        let _ = self.state.set_recv_buffer_size(UdpSockRef::from(&*self.socket), bytes);
     }
 
     fn open(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        Self::open_shared(listen, false)
+    }
+
+    fn open_shared(listen: SocketAddr, shares: bool) -> io::Result<std::net::UdpSocket> {
         let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
         if listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
             socket.set_only_v6(false)?;
         }
+        #[cfg(target_os = "linux")]
+        socket.set_reuse_port(shares)?;
+        #[cfg(not(target_os = "linux"))]
+        let _ = shares;
         socket.set_nonblocking(true)?;
         socket.bind(&listen.into())?;
         Ok(socket.into())
@@ -129,7 +178,7 @@ impl UdpIo {
             segment_size: (segment_size < contents.len()).then_some(segment_size),
             src_ip: None,
         };
-        self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+        self.state.try_send(UdpSockRef::from(&*self.socket), &transmit)
     }
 
     /// Receives what is there into `batch`.
@@ -145,7 +194,7 @@ impl UdpIo {
             IoSliceMut::new(head)
         });
         batch.filled =
-            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut batch.meta)?;
+            self.state.recv(UdpSockRef::from(&*self.socket), &mut slices, &mut batch.meta)?;
         Ok(())
     }
 
@@ -154,14 +203,22 @@ impl UdpIo {
     /// # Errors
     /// The machine has no descriptor left.
     pub fn watch(&self, interest: Interest) -> io::Result<Watch> {
-        Watch::new(&self.socket, interest)
+        Watch::new(Arc::new(self.socket.try_clone()?), interest)
+    }
+
+    /// The same, for a socket that nothing else watches: it costs no descriptor.
+    ///
+    /// # Errors
+    /// It is watched already, or the machine is out of memory.
+    pub fn watch_alone(&self, interest: Interest) -> io::Result<Watch> {
+        Watch::new(self.socket.clone(), interest)
     }
 
     /// The descriptor, for an event loop that is not ours to wait on.
     #[cfg(unix)]
     #[must_use]
     pub fn descriptor(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
+        std::os::fd::AsRawFd::as_raw_fd(&*self.socket)
     }
 
     fn native(&self, addr: SocketAddr) -> SocketAddr {

@@ -1,4 +1,4 @@
-//! Waiting for the node's socket, for as long as somebody wants to.
+//! Waiting for a socket of the node, for as long as somebody wants to.
 //!
 //! # Why not `tokio::net::UdpSocket`
 //! It is registered for both directions from birth to death. Then the kernel wakes a thread of
@@ -7,6 +7,7 @@
 //! direction, and is there only while it is waited for.
 
 use std::io;
+use std::sync::Arc;
 
 /// What to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,28 +22,27 @@ pub enum Interest {
 #[derive(Debug)]
 pub struct Watch {
     #[cfg(unix)]
-    socket: tokio::io::unix::AsyncFd<std::net::UdpSocket>,
+    socket: tokio::io::unix::AsyncFd<Arc<std::net::UdpSocket>>,
     #[cfg(not(unix))]
     socket: tokio::net::UdpSocket,
     interest: tokio::io::Interest,
 }
 
 impl Watch {
-    pub(super) fn new(socket: &std::net::UdpSocket, interest: Interest) -> io::Result<Self> {
+    pub(super) fn new(socket: Arc<std::net::UdpSocket>, interest: Interest) -> io::Result<Self> {
         let interest = match interest {
             Interest::Readable => tokio::io::Interest::READABLE,
             Interest::Writable => tokio::io::Interest::WRITABLE,
         };
-        let clone = socket.try_clone()?;
         #[cfg(unix)]
         #[expect(
             deprecated,
             reason = "its successor is unsafe, for types that may close the \
                                        descriptor under the registration; a std socket cannot"
         )]
-        let socket = tokio::io::unix::AsyncFd::with_interest(clone, interest)?;
+        let socket = tokio::io::unix::AsyncFd::with_interest(socket, interest)?;
         #[cfg(not(unix))]
-        let socket = tokio::net::UdpSocket::from_std(clone)?;
+        let socket = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
         Ok(Self { socket, interest })
     }
 

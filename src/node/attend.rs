@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::Node;
 use super::core::Shared;
 use crate::net::clock;
+use crate::proto::path::SocketId;
 
 /// The driver leaves arrivals to the loop for this long after its last visit.
 const LEASE: Duration = Duration::from_millis(5);
@@ -196,7 +197,7 @@ impl Shared {
         let (stays, was_bulk) = self.act_gathering(|core, now| {
             core.attendance.visit(now);
             if let (true, Some(batch)) = (received, &mut batch) {
-                core.take_in(now, batch);
+                core.take_in(now, SocketId::MAIN, batch);
             }
             (core.attendance.bulk_until.is_none(), core.attendance.until.is_none())
         });

@@ -12,16 +12,20 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
+use super::carrier::Detour;
+use super::events::Watchers;
 use super::fair_lock::FairLock;
+use super::simulate::Simulator;
+use super::sockets::{Helpers, SocketOrder};
 use super::types::{Datagram, Message};
 use crate::net::clock;
 use crate::net::udp::{RecvBatch, UdpIo, is_too_large};
 use crate::proto::endpoint::{Endpoint, EndpointEvent, StreamId, Transmit};
 use crate::proto::messenger::{Messenger, Outcome};
-use crate::proto::path::Via;
+use crate::proto::path::{Remote, SocketId, Via};
 use crate::proto::stream::StreamEvent;
 use crate::wire::NodeId;
 
@@ -181,8 +185,17 @@ pub(super) struct Core {
     pub(super) attendance: Attendance,
     /// Keys that somebody presented for a node they do not belong to.
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
-    pub(super) observed: Option<std::net::SocketAddr>,
+    /// Where the beacon sees us. Told at each answer, also if it is the same as before.
+    pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
+    pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
+    /// The bad network that the user wants to be in, if any.
+    pub(super) simulator: Option<Box<Simulator>>,
+    /// What takes datagrams for the beacon off UDP.
+    pub(super) detour: Detour,
+    /// Sockets beside the main one.
+    pub(super) helpers: Helpers,
+    socket_orders: mpsc::UnboundedSender<SocketOrder>,
     upcalls: mpsc::UnboundedSender<Upcall>,
     run: Vec<u8>,
     blocked: Option<Transmit>,
@@ -197,6 +210,7 @@ impl Core {
         endpoint: Endpoint,
         messenger: Messenger,
         upcalls: mpsc::UnboundedSender<Upcall>,
+        socket_orders: mpsc::UnboundedSender<SocketOrder>,
     ) -> Self {
         Self {
             endpoint,
@@ -210,8 +224,13 @@ impl Core {
             outcomes: HashMap::new(),
             attendance: Attendance::default(),
             impostors: HashMap::new(),
-            observed: None,
+            observed: watch::Sender::new(None),
+            watchers: Watchers::default(),
             is_closed: false,
+            simulator: None,
+            detour: Detour::default(),
+            helpers: Helpers::default(),
+            socket_orders,
             upcalls,
             run: Vec::with_capacity(64 << 10),
             blocked: None,
@@ -223,6 +242,7 @@ impl Core {
     /// Does what follows from the inputs: events, then datagrams, until neither is left.
     fn turn(&mut self, now: Instant, shared: &Shared, effects: &mut Effects) {
         let udp = &shared.udp;
+        self.deliver(now);
         self.has_more = true;
         for runs in 0..RUNS_PER_TURN {
             if runs >= RUNS_WHILE_WANTED && shared.core.is_wanted() {
@@ -231,7 +251,7 @@ impl Core {
             self.dispatch(now, effects);
             let transmit = match self.blocked.take() {
                 Some(transmit) => transmit,
-                None => match self.endpoint.poll_transmit(now, &mut self.run) {
+                None => match self.poll_transmit(now) {
                     Some(transmit) => transmit,
                     None => {
                         self.has_more = false;
@@ -239,7 +259,15 @@ impl Core {
                     }
                 },
             };
-            let sent = udp.try_send(transmit.destination.addr, &self.run, transmit.segment_size);
+            let sent = match transmit.destination {
+                Remote { socket: SocketId::MAIN, addr } if self.detour.takes(addr) => {
+                    Ok(self.detour.push(&self.run, transmit.segment_size))
+                }
+                Remote { socket: SocketId::MAIN, addr } => {
+                    udp.try_send(addr, &self.run, transmit.segment_size)
+                }
+                _ => self.helpers.try_send(&transmit, &self.run),
+            };
             match sent {
                 Ok(taken) if taken < self.run.len() => {
                     self.run.drain(..taken);
@@ -290,6 +318,7 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        effects.wake.append(&mut self.watchers.woken);
         if std::mem::take(&mut self.inbox.has_room) {
             effects.wake.append(&mut self.inbox.room);
         }
@@ -335,11 +364,21 @@ impl Core {
                 self.upcall(Upcall::PeerLost(node));
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
-            EndpointEvent::Observed(endpoint) => self.observed = Some(endpoint),
-            EndpointEvent::PeerReady(_)
-            | EndpointEvent::PathChanged { .. }
-            | EndpointEvent::OpenSockets { .. }
-            | EndpointEvent::CloseSockets { .. } => {}
+            EndpointEvent::Observed(endpoint) => {
+                self.detour.answered();
+                self.observed.send_replace(Some(endpoint));
+            }
+            EndpointEvent::PathChanged { node, from, to } => {
+                let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
+                self.watchers.path_changed(now, node, old, new);
+            }
+            EndpointEvent::OpenSockets { first, count } => {
+                self.order(SocketOrder::Open { first, count });
+            }
+            EndpointEvent::CloseSockets { first, count } => {
+                self.order(SocketOrder::Close { first, count });
+            }
+            EndpointEvent::PeerReady(_) => {}
         }
     }
 
@@ -357,9 +396,15 @@ impl Core {
         let _ = self.upcalls.send(upcall);
     }
 
+    pub(super) fn order(&self, order: SocketOrder) {
+        // The task that keeps the sockets ends only when the node closes.
+        let _ = self.socket_orders.send(order);
+    }
+
     /// Ends everything that waits.
     fn close(&mut self, effects: &mut Effects) {
         self.is_closed = true;
+        self.helpers.clear();
         for waiters in self.streams.values_mut() {
             waiters.take_all(&mut effects.wake);
         }
@@ -372,6 +417,8 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
+        self.watchers.close();
+        effects.wake.append(&mut self.watchers.woken);
         self.pings.clear();
         effects
             .outcomes
@@ -384,7 +431,7 @@ impl Core {
 #[derive(Debug)]
 pub(super) struct Shared {
     core: FairLock<Core>,
-    pub(super) udp: UdpIo,
+    pub(super) udp: Arc<UdpIo>,
     /// Held while what was received is handed in, so that no thread overtakes another.
     batch: Mutex<RecvBatch>,
     /// Rings the driver.
@@ -392,17 +439,18 @@ pub(super) struct Shared {
 }
 
 /// How long the driver may sleep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sleep {
     pub(super) deadline: Option<Instant>,
-    /// The socket has no room.
-    pub(super) is_blocked: bool,
+    /// This socket has no room.
+    pub(super) blocked: Option<Arc<UdpIo>>,
     /// Somebody else receives until the deadline at least.
     pub(super) is_attended: bool,
 }
 
 impl Shared {
     pub(super) fn new(core: Core, udp: UdpIo) -> Self {
+        let udp = Arc::new(udp);
         Self { core: FairLock::new(core), udp, batch: Mutex::default(), bell: Notify::new() }
     }
 
@@ -480,9 +528,17 @@ impl Shared {
     /// # Errors
     /// `WouldBlock` when there is nothing.
     pub(super) fn receive(&self) -> io::Result<()> {
+        self.receive_from(&self.udp, SocketId::MAIN)
+    }
+
+    /// The same, from any of the node's sockets.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing.
+    pub(super) fn receive_from(&self, udp: &UdpIo, socket: SocketId) -> io::Result<()> {
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        self.udp.try_recv(&mut batch)?;
-        self.act(|core, now| core.take_in(now, &mut batch));
+        udp.try_recv(&mut batch)?;
+        self.act(|core, now| core.take_in(now, socket, &mut batch));
         Ok(())
     }
 
@@ -497,7 +553,10 @@ impl Shared {
         let attended = core.attendance.until(clock::now());
         let deadline = [core.next_deadline(), attended].into_iter().flatten().min();
         core.driver_wakes = deadline;
-        Sleep { deadline, is_blocked: core.blocked.is_some(), is_attended: attended.is_some() }
+        let blocked = core.blocked.as_ref().map(|transmit| {
+            core.helpers.get(transmit.destination.socket).unwrap_or(&self.udp).clone()
+        });
+        Sleep { deadline, blocked, is_attended: attended.is_some() }
     }
 
     pub(super) async fn rung(&self) {
@@ -511,20 +570,45 @@ impl Shared {
 
 impl Core {
     fn next_deadline(&mut self) -> Option<Instant> {
-        [self.endpoint.poll_timeout(), self.messenger.poll_timeout(), self.attendance.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let simulated = self.simulator.as_ref().and_then(|simulator| simulator.next_arrival());
+        let (endpoint, messenger) = (self.endpoint.poll_timeout(), self.messenger.poll_timeout());
+        [endpoint, messenger, self.attendance.deadline(), simulated].into_iter().flatten().min()
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        match &mut self.simulator {
+            Some(simulator) => {
+                let detour = self.detour.beacon();
+                simulator.poll_transmit(now, &mut self.endpoint, &mut self.run, detour)
+            }
+            None => self.endpoint.poll_transmit(now, &mut self.run),
+        }
     }
 
     /// Hands in what was received.
-    pub(super) fn take_in(&mut self, now: Instant, batch: &mut RecvBatch) {
+    pub(super) fn take_in(&mut self, now: Instant, socket: SocketId, batch: &mut RecvBatch) {
         let mut bytes = 0;
-        batch.for_each(|from, datagram| {
+        batch.for_each(|addr, datagram| {
             bytes += datagram.len();
-            self.endpoint.handle_datagram(now, from, datagram);
+            let from = Remote { socket, addr };
+            match &mut self.simulator {
+                Some(simulator) => simulator.receive(now, from, datagram),
+                None => self.endpoint.handle_datagram(now, from, datagram),
+            }
         });
         self.attendance.received(now, bytes);
+        self.deliver(now);
+    }
+
+    /// Hands in what has come through a simulated network.
+    fn deliver(&mut self, now: Instant) {
+        let Some(simulator) = &mut self.simulator else { return };
+        while let Some((from, mut datagram)) = simulator.poll_receive(now) {
+            self.endpoint.handle_datagram(now, from, &mut datagram);
+        }
+        if simulator.is_over() {
+            self.simulator = None;
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

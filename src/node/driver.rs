@@ -38,7 +38,7 @@ pub(super) async fn drive(shared: Arc<Shared>) {
                     receive(&shared, watch);
                 }
             }
-            () = room(&shared.udp), if sleep.is_blocked => shared.act(|_, _| ()),
+            () = room(sleep.blocked.as_deref()), if sleep.blocked.is_some() => shared.act(|_, _| ()),
             () = timer => shared.act(|core, now| core.handle_timeout(now)),
             // A turn that was cut short goes on, or there is an earlier deadline.
             () = shared.rung() => shared.act(|_, _| ()),
@@ -59,7 +59,8 @@ async fn arrived(watch: Option<&Watch>, is_attended: bool) {
     }
 }
 
-async fn room(udp: &UdpIo) {
+async fn room(udp: Option<&UdpIo>) {
+    let Some(udp) = udp else { return };
     let ready = match udp.watch(Interest::Writable) {
         Ok(watch) => watch.ready().await,
         Err(error) => Err(error),

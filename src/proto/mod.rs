@@ -10,4 +10,5 @@ pub mod nat;
 pub mod path;
 pub mod pmtud;
 pub mod stream;
+pub mod subscriber;
 pub mod tunnel;

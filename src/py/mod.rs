@@ -22,9 +22,11 @@ mod fork;
 mod info;
 mod node;
 mod op;
+mod paths;
 mod port;
 mod rendezvous;
 mod runtime;
+mod simulate;
 mod stream;
 mod trust;
 
@@ -38,8 +40,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::Alarm>()?;
     module.add_class::<calls::Calls>()?;
     module.add_class::<op::Op>()?;
+    module.add_class::<paths::Events>()?;
     module.add_class::<runtime::Lease>()?;
     module.add_class::<node::Node>()?;
+    module.add_class::<simulate::Simulation>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<trust::Trust>()?;
     module.add_class::<port::Listener>()?;

@@ -1,4 +1,5 @@
-//! The rendezvous: a registry on a TCP port, a beacon on the UDP port of the same number.
+//! The rendezvous: a registry on a TCP port, a beacon on the UDP port of the same number, and by
+//! WebSocket on the TCP port, too. With and without TLS: see [`greeting`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,14 +13,16 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep};
 use tracing::{debug, warn};
 
-use super::connection;
-use super::listen::bind_both;
-use super::relay_runs::RelayRuns;
-use super::state::{Slot, State};
+use super::cluster;
+use super::greeting;
+use super::listen::{Sockets, bind_both, bind_tcp};
+use super::state::{Slot, State, Worker};
 use super::store::{Store, StoreError};
+use super::tls::{Certificate, CertificateError, CertificateFiles};
 use super::writer::Writer;
 use crate::net::clock;
-use crate::net::udp::RecvBatch;
+use crate::net::tls::Fingerprint;
+use crate::net::udp::{RecvBatch, UdpIo};
 use crate::net::watch::Interest;
 use crate::proto::beacon::{BeaconConfig, BeaconStats};
 use crate::proto::directory::{Directory, DirectoryConfig, Effect};
@@ -32,22 +35,44 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the system had no file descriptor for a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// More sockets than this wait for each other, and each has half a megabyte of buffers.
+const MAX_WORKERS: usize = 32;
+
 /// How a [`Rendezvous`] is run.
 #[derive(Debug, Clone)]
 pub struct RendezvousConfig {
     /// Where to listen, TCP and UDP. Port 0 takes one that is free for both. `[::]` means IPv4
     /// too.
     pub listen: SocketAddr,
+    /// One more TCP address that does the same, e.g. port 443: the only one that some networks
+    /// let through.
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificate for TLS. Without one the rendezvous makes its own, and keeps it beside the
+    /// database (`rendezvous.redb` has `rendezvous.tls.pem`).
+    pub certificate: Option<CertificateFiles>,
+    /// A second UDP port, by which nodes find out what their NAT does; 0 takes any that is free.
+    /// `None`: the next free one after that of `listen`, and none on loopback.
+    pub stun_port: Option<u16>,
+    /// The other rendezvous of a cluster, `host:port` each: their beacons tell each other which
+    /// nodes they hear, and pass frames on. Each must name all others.
+    pub peers: Vec<String>,
+    /// The address by which nodes know this one, for the list of beacons that they may ask for.
+    /// Default: `listen`, unless that is unspecified.
+    pub advertise: Option<SocketAddr>,
     /// The database file; `None` forgets everything at the end.
     pub store: Option<PathBuf>,
     /// What the registry allows.
     pub directory: DirectoryConfig,
     /// What the beacon allows.
     pub beacon: BeaconConfig,
-    /// TCP connections at once. Default 4096; each takes a file descriptor, and at most 1 MiB
+    /// Cores that relay, each with a UDP socket of its own on the same port, among which the
+    /// kernel shares senders out. Default 0: all cores. Only Linux shares; elsewhere it is one.
+    pub workers: usize,
+    /// TCP connections at once. Default 16,384; each takes a file descriptor, and at most 1 MiB
     /// while a frame of that size comes in.
     pub max_connections: usize,
-    /// TCP connections at once from one address; loopback is not limited. Default 256.
+    /// TCP connections at once from one address; loopback is not limited. Default
+    /// 4,096: fleets share the address of their NAT.
     pub max_connections_per_ip: usize,
 }
 
@@ -57,11 +82,24 @@ impl RendezvousConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            stun_port: None,
+            tls_listen: None,
+            certificate: None,
+            peers: Vec::new(),
+            advertise: None,
             store: None,
             directory: DirectoryConfig::default(),
             beacon: BeaconConfig::default(),
-            max_connections: 4096,
-            max_connections_per_ip: 256,
+            workers: 0,
+            max_connections: 16_384,
+            max_connections_per_ip: 4_096,
+        }
+    }
+
+    fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+            workers => workers.min(MAX_WORKERS),
         }
     }
 
@@ -90,6 +128,9 @@ pub enum ServerError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A bug.
     #[error("the rendezvous failed: {0}; please report this")]
     Internal(String),
@@ -110,6 +151,10 @@ pub struct RendezvousStats {
     pub connections: usize,
     /// Nodes that are online.
     pub online_nodes: usize,
+    /// Nodes that are connected by WebSocket.
+    pub attached_nodes: usize,
+    /// Datagrams that a WebSocket had no room for.
+    pub attached_dropped: u64,
     /// What the beacon did.
     pub beacon: BeaconStats,
 }
@@ -118,6 +163,8 @@ pub struct RendezvousStats {
 #[derive(Debug)]
 pub struct Rendezvous {
     local_addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
+    fingerprint: Option<Fingerprint>,
     state: Arc<State>,
     /// Dropping it tells all tasks to end.
     closing: watch::Sender<()>,
@@ -134,9 +181,22 @@ impl Rendezvous {
     pub async fn bind(config: RendezvousConfig) -> Result<Self, ServerError> {
         // The ports first: who has them may use the database, so a successor that waits for the
         // ports never meets a database that its predecessor still writes.
-        let (listener, socket) = bind_both(config.listen)?;
-        let local_addr = socket.local_addr();
-        let mut directory = Directory::new(config.directory.clone());
+        let Sockets { listener, first, others } = bind_both(config.listen, config.workers())?;
+        let local_addr = first.local_addr();
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| ServerError::Internal(format!("no randomness: {error}")))?;
+        let tls_listener = config.tls_listen.map(bind_tcp).transpose()?;
+        let tls_addr = tls_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let certificate = certificate(&config).await?;
+        let fingerprint = certificate.as_ref().map(|certificate| certificate.fingerprint);
+        let mut directory_config = config.directory.clone();
+        directory_config.fingerprint = fingerprint.map(|own| own.to_string()).unwrap_or_default();
+        if directory_config.beacons.is_empty() {
+            let own = config.advertise.or(Some(local_addr));
+            directory_config.beacons = cluster::beacons(own, &config.peers);
+        }
+        let mut directory = Directory::new(directory_config);
         let store = match &config.store {
             Some(path) => {
                 let (store, effects) = open(path.clone()).await?;
@@ -149,11 +209,23 @@ impl Rendezvous {
         };
         let (closing, closed) = watch::channel(());
         let writer = store.as_ref().map(|_| Arc::new(Writer::default()));
-        let state = Arc::new(State::new(&config, directory, socket, writer.clone()));
+        let state =
+            Arc::new(State::new(&config, directory, first, certificate, writer.clone(), secret));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(state.clone(), listener, closed.clone()));
-        tasks.spawn(run_beacon(state.clone(), closed.clone()));
+        for listener in [Some(listener), tls_listener].into_iter().flatten() {
+            tasks.spawn(accept(state.clone(), listener, closed.clone()));
+        }
+        tasks.spawn(run_beacon(state.clone(), None, closed.clone()));
+        for socket in others {
+            tasks.spawn(run_beacon(state.clone(), Some(socket), closed.clone()));
+        }
+        tasks.spawn(run_stun(state.clone(), closed.clone()));
         tasks.spawn(sweep(state.clone(), closed.clone()));
+        if !config.peers.is_empty() {
+            let peers = &config.peers;
+            tasks.spawn(cluster::keep_peers(state.clone(), peers.clone(), closed.clone()));
+            tasks.spawn(cluster::introduce_strangers(state.clone(), peers.clone(), closed.clone()));
+        }
         let writer = writer.zip(store).map(|(writer, store)| {
             // Not among the tasks, which are aborted when a rendezvous is dropped. It holds the
             // UDP port until the database is closed.
@@ -163,13 +235,25 @@ impl Rendezvous {
                 drop(state);
             })
         });
-        Ok(Self { local_addr, state, closing, tasks, writer })
+        Ok(Self { local_addr, tls_addr, fingerprint, state, closing, tasks, writer })
     }
 
     /// Where it listens, TCP and UDP.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where else it listens, if [`RendezvousConfig::tls_listen`] says so.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
+    }
+
+    /// What its certificate is pinned by; `None` if this build has no TLS.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
     }
 
     #[cfg(test)]
@@ -183,6 +267,8 @@ impl Rendezvous {
         RendezvousStats {
             online_nodes: self.state.directory().online_nodes(clock::unix_now()),
             connections: self.state.connections(),
+            attached_nodes: self.state.hub.len(),
+            attached_dropped: self.state.hub.dropped(),
             beacon: self.state.beacon().stats(),
         }
     }
@@ -198,6 +284,18 @@ impl Rendezvous {
         }
         drop(state);
     }
+}
+
+/// The operator's certificate, or our own.
+async fn certificate(config: &RendezvousConfig) -> Result<Option<Certificate>, ServerError> {
+    let files = config.certificate.clone();
+    let own = config.store.as_ref().map(|store| store.with_extension("tls.pem"));
+    let loading = spawn_blocking(move || match files {
+        Some(files) => Certificate::load(&files).map(Some),
+        None => Certificate::own(own.as_deref()),
+    });
+    let loaded = loading.await.map_err(|panicked| ServerError::Internal(panicked.to_string()))?;
+    Ok(loaded?)
 }
 
 /// Opens the database and reads it. Between the moments in which the system frees the ports and
@@ -245,16 +343,18 @@ async fn accept(state: Arc<State>, listener: TcpListener, mut closing: watch::Re
 async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Slot) {
     let _ = stream.set_nodelay(true);
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-    if let Err(error) = connection::serve(state, stream, from).await {
-        debug!(%from, %error, "registry connection ended");
+    if let Err(error) = greeting::serve(state, stream, from).await {
+        debug!(%from, %error, "connection ended");
     }
     drop(slot);
 }
 
-async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
-    let (mut batch, mut runs) = (RecvBatch::default(), RelayRuns::default());
+/// Receives from `own`, or from the first socket.
+async fn run_beacon(state: Arc<State>, own: Option<UdpIo>, mut closing: watch::Receiver<()>) {
+    let socket = own.as_ref().unwrap_or(&state.socket);
+    let (mut batch, mut worker) = (RecvBatch::default(), Worker::default());
     let watch = loop {
-        match state.socket.watch(Interest::Readable) {
+        match socket.watch(Interest::Readable) {
             Ok(watch) => break watch,
             Err(error) => warn!(%error, "beacon socket"),
         }
@@ -274,10 +374,16 @@ async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
             }
         }
         // Errors are ICMP's echo of what was sent earlier, or that there is nothing.
-        if watch.attempt(|| state.socket.try_recv(&mut batch)).is_ok() {
-            batch.for_each(|from, datagram| state.datagram(&mut runs, from, datagram));
-            runs.flush(&state.socket);
+        if watch.attempt(|| socket.try_recv(&mut batch)).is_ok() {
+            state.received(&mut worker, socket, &mut batch);
         }
+    }
+}
+
+async fn run_stun(state: Arc<State>, mut closing: watch::Receiver<()>) {
+    tokio::select! {
+        _ = closing.changed() => {}
+        () = state.stun.serve_second(&state.socket) => {}
     }
 }
 
@@ -294,6 +400,6 @@ async fn sweep(state: Arc<State>, mut closing: watch::Receiver<()>) {
             writer.submit(effects);
         }
         drop(directory);
-        state.beacon().handle_timeout(clock::now());
+        state.beacon_timeout();
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod addr;
 pub mod beacon;
+pub mod compat;
 pub mod cursor;
 pub mod frames;
 pub mod handshake;
@@ -17,6 +18,7 @@ pub mod registry;
 pub mod registry_binary;
 pub mod sack;
 pub mod seq;
+pub mod stun;
 pub mod tunnel;
 
 pub use addr::{Addr, NodeId, SocketAddr};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Endpoint, EndpointConfig, Peer, StreamId};
 use crate::proto::nat::NatKind;
-use crate::proto::path::{Candidate, Conditions, PathPolicy, PathReport, TrafficClass};
+use crate::proto::path::{Candidate, Conditions, PathPolicy, PathReport, SocketId, TrafficClass};
 use crate::wire::NodeId;
 
 /// How long a NAT keeps a mapping, as long as nobody has measured it: as little as any that is
@@ -129,6 +129,10 @@ impl Endpoint {
         }
         self.apply_conditions(node);
     }
+
+    /// The driver has opened the sockets it was asked for, or as many as it could: their ports on
+    /// this machine, in order.
+    pub fn handle_sockets(&mut self, _now: Instant, _first: SocketId, _ports: &[u16]) {}
 
     /// Sets what a stream is, for the policy.
     pub fn set_class(&mut self, id: StreamId, class: TrafficClass) {

@@ -39,6 +39,8 @@ struct Run<'a> {
     /// Bytes of a datagram; the last may be shorter.
     size: usize,
     count: usize,
+    /// A stream was held back by what the streams of the peer share.
+    is_held: bool,
 }
 
 impl Endpoint {
@@ -69,6 +71,8 @@ impl Endpoint {
                 return transmit;
             }
             self.turns.rest(&mut peer.turn);
+            let resume_at = peer.resume_at();
+            self.timers.arm(TimerKey::Pace(node), &mut peer.pace_armed, resume_at);
         }
         None
     }
@@ -90,7 +94,7 @@ impl Endpoint {
             self.on_frames(now, node, route, 1, buf.len(), true);
             return Some(Transmit { destination, segment_size: buf.len() });
         }
-        let mut run = Run { buf, route, destination, size: 0, count: 0 };
+        let mut run = Run { buf, route, destination, size: 0, count: 0, is_held: false };
         while let Filling::Rested(id) = self.fill(now, node, &mut run)? {
             // What it sent may have set a timer, or ended it.
             self.settle_stream(id);
@@ -112,13 +116,28 @@ impl Endpoint {
     fn fill(&mut self, now: Instant, node: NodeId, run: &mut Run<'_>) -> Option<Filling> {
         let peer = self.peers.get_mut(&node)?;
         while run.count < MAX_DATAGRAMS && run.buf.len() + run.size <= MAX_RUN {
-            let Some(id) = peer.turns.next(&mut self.streams) else { break };
+            let Some(id) = peer.turns.next(&mut self.streams) else {
+                if !run.is_held && peer.resume(now, &mut self.streams) {
+                    continue;
+                }
+                break;
+            };
             let slot = self.streams.get_mut(id.slot)?;
             let start = run.buf.len();
             let rule = self.network.policy(peer).rule(slot.class);
             if rule == ClassRule::DirectOnly && run.route == Via::Relay {
                 peer.has_waiting_streams = true;
                 peer.turns.rest(&mut slot.turn);
+                return Some(Filling::Rested(id));
+            }
+            let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
+            if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf, copy.as_mut()) {
+                if slot.stream.is_held() {
+                    peer.turns.hold(id, &mut slot.turn);
+                    run.is_held = true;
+                } else {
+                    peer.turns.rest(&mut slot.turn);
+                }
                 return Some(Filling::Rested(id));
             }
             let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
@@ -181,9 +200,15 @@ impl Endpoint {
                 segment_size: buf.len(),
             });
         }
+        let mut is_held = false;
         loop {
             let peer = self.peers.get_mut(&node)?;
-            let id = peer.turns.next(&mut self.streams)?;
+            let Some(id) = peer.turns.next(&mut self.streams) else {
+                if !is_held && peer.resume(now, &mut self.streams) {
+                    continue;
+                }
+                return None;
+            };
             let slot = self.streams.get_mut(id.slot)?;
             let rule = self.network.policy(peer).rule(slot.class);
             if rule == ClassRule::DirectOnly {
@@ -194,7 +219,12 @@ impl Endpoint {
                 peer.last_used = now;
                 break;
             }
-            peer.turns.rest(&mut slot.turn);
+            if rule != ClassRule::DirectOnly && slot.stream.is_held() {
+                peer.turns.hold(id, &mut slot.turn);
+                is_held = true;
+            } else {
+                peer.turns.rest(&mut slot.turn);
+            }
             self.settle_stream(id);
         }
         let is_use = buf.len() > usize::from(overhead(Via::Relay)) + 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Remote;
 
 /// What a stream or a message is, as far as paths are concerned.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub enum TrafficClass {
     /// Nothing special.
     #[default]
