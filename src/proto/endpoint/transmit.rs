@@ -209,7 +209,11 @@ impl Endpoint {
                 peer.last_used = now;
                 break;
             }
-            is_held |= peer.set_aside(id, slot);
+            if rule == ClassRule::DirectOnly {
+                peer.turns.rest(&mut slot.turn);
+            } else {
+                is_held |= peer.set_aside(id, slot);
+            }
             self.settle_stream(id);
         }
         let is_use = buf.len() > usize::from(overhead(Via::Relay)) + 1;
