@@ -62,10 +62,11 @@ COMMON = pytest.param(
 
 
 @pytest.mark.parametrize("variable", ["PILOT_PROXY", COMMON])
-@pytest.mark.parametrize(("caller", "callee"), [("office", "free"), ("free", "office")])
+@pytest.mark.parametrize("way", [("office", "free"), ("free", "office")], ids=" to ".join)
 async def test_a_proxy_is_enough(
-    lab: Lab, rendezvous: str, tmp_path: Path, caller: str, callee: str, variable: str
+    lab: Lab, rendezvous: str, tmp_path: Path, way: tuple[str, str], variable: str
 ) -> None:
+    caller, callee = way
     environment = {variable: f"http://{lab.address('proxy')}:3128"}
     agents = {
         host: AgentProcess(
