@@ -82,7 +82,7 @@ async def test_the_kind_of_each_nat_is_found(tmp_path: Path) -> None:
     with Lab(net.topology()) as lab:
         async with agents(lab, tmp_path, [*NATS, "open"]) as running:
             for name, agent in running.items():
-                kind = await until(agent, "nat", lambda kind: kind != "unknown")
+                kind = await until(agent, "description", lambda kind: kind != "unknown")
                 assert kind.startswith(EXPECTED.get(name, "none")), name
                 observed = await told(agent, "observed_addr")
                 gateway = name if name in ("wall", "open") else f"{name}.gw"
