@@ -35,7 +35,7 @@ const ASKS: u32 = 4;
 const BEGIN_AFTER: Duration = Duration::from_millis(200);
 /// A beacon that was silent for this long is asked.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
-/// One that answered within this time is not suspected of anything.
+/// One that is suspected is asked this long after its last answer at the earliest.
 const JUST_NOW: Duration = Duration::from_secs(1);
 /// Pauses before UDP is tried again, at first and at most.
 const RETRY_UDP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
@@ -77,7 +77,7 @@ impl Detour {
         self.answered.send_replace(Some(Instant::now()));
     }
 
-    /// A direct path has died: the beacon is asked, unless it answered just now.
+    /// A direct path has died, perhaps with all of UDP: the beacon is asked.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
     }
@@ -157,9 +157,8 @@ impl Carrier {
                 _ = self.answered.changed() => {}
                 () = self.changed.notified() => return,
                 () = self.suspected.notified() => {
-                    if heard.elapsed() > JUST_NOW {
-                        return;
-                    }
+                    sleep_until(heard + JUST_NOW).await;
+                    return;
                 }
             }
         }
