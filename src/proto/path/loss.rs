@@ -2,7 +2,7 @@
 
 /// Frames in one measurement. Fewer would make one lost probe look like a bad path.
 const WINDOW: u32 = 20;
-/// The same of a lossy path, where only probes go.
+/// The same of a path that lost some, and that only probes may go by.
 const LOSSY_WINDOW: u32 = 10;
 /// A path that loses this share of frames, again and again, is lossy..
 const LOSSY_AT: f32 = 0.15;
@@ -34,7 +34,7 @@ impl LossMeter {
             self.since = (arrived > u32::MAX / 2).then_some((sent, received)).or(self.since);
             return;
         }
-        if frames < if self.is_lossy { LOSSY_WINDOW } else { WINDOW } {
+        if frames < if self.is_in_doubt() { LOSSY_WINDOW } else { WINDOW } {
             return;
         }
         // Frames that overtook the probe make a little more than all.
@@ -54,6 +54,11 @@ impl LossMeter {
     /// Whether a clean path is better, however long.
     pub(super) fn is_lossy(&self) -> bool {
         self.is_lossy
+    }
+
+    /// Whether it has lost enough for another to be taken: then it must be measured again.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_lossy || self.loss.is_some_and(|loss| loss >= CLEAN_AT)
     }
 
     /// The path was dead for a while: what was lost meanwhile does not count, and what was known

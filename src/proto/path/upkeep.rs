@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a new address | at once, then after 100, 200, 400 .. ms, six times |
 //! | the path in use | every second while there is traffic; then so often that a NAT keeps it |
-//! | other paths that work | every 15 s while the peer is used; four times a second while one in use is lossy |
+//! | other paths that work | every 15 s while the peer is used; four times a second while one of them loses frames |
 //! | addresses that do not work | 1, 2, 5, 15 s after the first attempts, then every 60 s while the peer is used |
 //! | everything | at once when the path in use is suspect; twice a second while nothing works at all |
 //!
@@ -258,7 +258,7 @@ impl NativePaths {
         }
         let is_active = self.active == Some(path.via);
         let last = path.last_probe.unwrap_or(used);
-        let often = if self.paths.iter().any(|path| path.is_valid() && path.loss.is_lossy()) {
+        let often = if self.paths.iter().any(|path| path.is_valid() && path.loss.is_in_doubt()) {
             MEASURE
         } else {
             HEARTBEAT
