@@ -118,16 +118,18 @@ impl FromStr for RendezvousSpec {
         };
         for part in text.split(',').map(str::trim) {
             match part.split_once('=') {
-                None => (registry, beacon) = (Some(part), Some(part)),
-                Some(("registry", value)) => registry = Some(value),
-                Some(("beacon", value)) => beacon = Some(value),
+                None if registry.or(beacon).is_none() => {
+                    (registry, beacon) = (Some(part), Some(part));
+                }
+                Some(("registry", value)) if registry.is_none() => registry = Some(value),
+                Some(("beacon", value)) if beacon.is_none() => beacon = Some(value),
                 Some(("compat", value)) => {
                     compat = Some(value.parse().map_err(|reason: String| explained(&reason))?);
                 }
                 Some(("pin", value)) => {
                     pin = Some(value.parse().map_err(|error: TlsError| explained(&error))?);
                 }
-                Some(_) => return Err(invalid()),
+                None | Some(_) => return Err(invalid()),
             }
         }
         match (registry, beacon) {
