@@ -118,18 +118,19 @@ impl FromStr for RendezvousSpec {
         };
         for part in text.split(',').map(str::trim) {
             match part.split_once('=') {
-                None if registry.or(beacon).is_none() => {
+                None if registry.is_none() && beacon.is_none() => {
                     (registry, beacon) = (Some(part), Some(part));
                 }
-                Some(("registry", value)) if registry.is_none() => registry = Some(value),
-                Some(("beacon", value)) if beacon.is_none() => beacon = Some(value),
+                None => return Err(invalid()),
+                Some(("registry", value)) => registry = Some(value),
+                Some(("beacon", value)) => beacon = Some(value),
                 Some(("compat", value)) => {
                     compat = Some(value.parse().map_err(|reason: String| explained(&reason))?);
                 }
                 Some(("pin", value)) => {
                     pin = Some(value.parse().map_err(|error: TlsError| explained(&error))?);
                 }
-                None | Some(_) => return Err(invalid()),
+                Some(_) => return Err(invalid()),
             }
         }
         match (registry, beacon) {
