@@ -9,5 +9,6 @@ pub mod messenger;
 pub mod nat;
 pub mod path;
 pub mod pmtud;
+pub mod punch;
 pub mod stream;
 pub mod tunnel;
