@@ -75,6 +75,7 @@ pub struct Link<P = Vec<u8>> {
     /// When the last packet that kept its place arrives.
     last_arrival: Instant,
     on_the_way: BinaryHeap<OnTheWay<P>>,
+    bytes_on_the_way: usize,
     serial: u64,
     counters: Counters,
 }
@@ -90,6 +91,7 @@ impl<P: Packet> Link<P> {
             free_at: now,
             last_arrival: now,
             on_the_way: BinaryHeap::new(),
+            bytes_on_the_way: 0,
             serial: 0,
             counters: Counters::default(),
         }
@@ -144,6 +146,7 @@ impl<P: Packet> Link<P> {
             return None;
         }
         let packet = self.on_the_way.pop()?.packet;
+        self.bytes_on_the_way -= packet.size();
         self.counters.delivered += 1;
         self.counters.delivered_bytes += packet.size() as u64;
         Some(packet)
@@ -181,6 +184,12 @@ impl<P: Packet> Link<P> {
         self.on_the_way.len()
     }
 
+    /// The bytes of these.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> usize {
+        self.bytes_on_the_way
+    }
+
     /// When a packet of this size has left the queue; `None` if it has no place in it.
     fn take_turn(&mut self, now: Instant, size: usize) -> Option<Instant> {
         let Some(rate) = self.params.rate else { return Some(now) };
@@ -208,6 +217,7 @@ impl<P: Packet> Link<P> {
             at += params.reorder_by.unwrap_or(params.delay * times as u32);
         }
         self.serial += 1;
+        self.bytes_on_the_way += packet.size();
         self.on_the_way.push(OnTheWay { at, serial: self.serial, packet });
     }
 

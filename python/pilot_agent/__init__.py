@@ -54,6 +54,7 @@ from .message import (
 from .node import Node
 from .payload import JSON, Payload
 from .rendezvous import Rendezvous
+from .simulation import LinkCounters, Simulation, SimulationCounters
 from .stream import Listener, Stream
 from .trust import Trust
 
@@ -69,6 +70,7 @@ __all__ = [
     "IdentityInUse",
     "IdentityMismatch",
     "InvalidArgument",
+    "LinkCounters",
     "Listener",
     "LocalError",
     "Message",
@@ -91,6 +93,8 @@ __all__ = [
     "Request",
     "RequestFailed",
     "RequestTimeout",
+    "Simulation",
+    "SimulationCounters",
     "Stream",
     "StreamReset",
     "StreamStats",

@@ -15,6 +15,7 @@ __all__ = [
     "Node",
     "Op",
     "Rendezvous",
+    "Simulation",
     "Stream",
     "Trust",
     "__version__",
@@ -35,6 +36,8 @@ _Request: TypeAlias = tuple[int, str, str | None, _PayloadKind, bytes, _Headers]
 _Reply: TypeAlias = tuple[str, _PayloadKind, bytes, _Headers]
 _TrustAnswer: TypeAlias = tuple[Literal["granted", "undecided", "refused"], str]
 _Pong: TypeAlias = tuple[str, float, _Path, str]
+_LinkCounters: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+_Counters: TypeAlias = tuple[_LinkCounters, _LinkCounters]
 
 class _PeerInfo(TypedDict):
     address: str
@@ -216,6 +219,14 @@ class Trust:
     def revoke(self, peer: str | int) -> Future[None]: ...
 
 @final
+class Simulation:
+    def __new__(cls, node: Node, options: dict[str, Any]) -> Simulation: ...
+    def needs_aim(self) -> bool: ...
+    def aim(self) -> Future[None]: ...
+    def counters(self) -> _Counters: ...
+    def stop(self) -> _Counters: ...
+
+@final
 class Stream:
     def set_congestion(self, name: str) -> None: ...
     @property
@@ -255,13 +266,22 @@ class DatagramPort:
 class Rendezvous:
     @property
     def address(self) -> str: ...
+    @property
+    def tls_address(self) -> str | None: ...
+    @property
+    def fingerprint(self) -> str | None: ...
     def close(self) -> Future[None]: ...
 
 def start_node(
     bridge: Bridge, token: int, hostname: str | None, options: dict[str, Any]
 ) -> tuple[Op | None, Node | None]: ...
 def start_rendezvous(
-    bridge: Bridge, token: int, listen: str, store: Path | None
+    bridge: Bridge,
+    token: int,
+    listen: str,
+    store: Path | None,
+    tls_listen: str | None,
+    certificate: tuple[Path, Path] | None,
 ) -> tuple[Op | None, Rendezvous | None]: ...
 def shutdown() -> None: ...
 def process() -> int: ...

@@ -12,6 +12,7 @@ from ._base import DEFAULT_TIMEOUT
 from ._bridge import Scope
 from ._connecting import Connecting
 from ._messaging import Messaging
+from ._networking import Networking
 from ._opening import Opening
 from .config import home_directory, settings
 from .errors import InvalidArgument
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 
-class Node(Messaging, Connecting):
+class Node(Messaging, Connecting, Networking):
     """A node of the network; `start` makes one.
 
     A node belongs to the event loop it was started in. Its methods may be called by any number of

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import _native
 from ._bridge import Scope
 from ._opening import Opening
+from .errors import InvalidArgument
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +22,8 @@ __all__ = ["Rendezvous"]
 
 class Rendezvous:
     """A rendezvous server in this process: registry over TCP and beacon over UDP, on one port.
+
+    The TCP port also speaks TLS and WebSocket, for agents in networks that block UDP.
 
     Nodes of one machine need none: the first of them hosts one. Run one, with ``pilot
     rendezvous`` or this class, when nodes are on several machines.
@@ -38,13 +41,24 @@ class Rendezvous:
 
     @classmethod
     def start(
-        cls, listen: str = "127.0.0.1:7470", *, store: str | os.PathLike[str] | None = None
+        cls,
+        listen: str = "127.0.0.1:7470",
+        *,
+        store: str | os.PathLike[str] | None = None,
+        tls_listen: str | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
     ) -> Opening[Self]:
         """Starts a rendezvous: ``await`` it, or enter it with ``async with``.
 
         Args:
             listen: ``host:port``, TCP and UDP; port 0 takes a free one.
             store: File of the database; `None` keeps everything in memory only.
+            tls_listen: One more TCP address, e.g. ``0.0.0.0:443``, for agents whose networks let
+                nothing else through.
+            tls_cert: The certificate chain for TLS (PEM). By default the rendezvous makes its own
+                and keeps it beside the database; agents learn its fingerprint as they register.
+            tls_key: The key of `tls_cert` (PEM); by default in the same file.
 
         Returns:
             The rendezvous, once awaited or entered.
@@ -53,14 +67,29 @@ class Rendezvous:
             LocalError: The address cannot be bound, or the file cannot be used.
             InvalidArgument: `listen` is no address.
         """
-        return Opening(partial(cls._start, listen, None if store is None else Path(store)))
+        if tls_key is not None and tls_cert is None:
+            msg = "tls_key is of no use without tls_cert"
+            raise InvalidArgument(msg)
+        files = None
+        if tls_cert is not None:
+            files = (Path(tls_cert), Path(tls_cert if tls_key is None else tls_key))
+        path = None if store is None else Path(store)
+        return Opening(partial(cls._start, listen, path, tls_listen, files))
 
     @classmethod
-    async def _start(cls, listen: str, store: Path | None) -> Self:
+    async def _start(
+        cls,
+        listen: str,
+        store: Path | None,
+        tls_listen: str | None,
+        files: tuple[Path, Path] | None,
+    ) -> Self:
         scope = Scope()
         try:
             native = await scope.run(
-                lambda bridge, token: _native.start_rendezvous(bridge, token, listen, store),
+                lambda bridge, token: _native.start_rendezvous(
+                    bridge, token, listen, store, tls_listen, files
+                ),
                 join=True,
             )
             return cls(scope, native)
@@ -72,6 +101,16 @@ class Rendezvous:
     def address(self) -> str:
         """``host:port``, as `Node.start` takes it."""
         return self._address
+
+    @property
+    def tls_address(self) -> str | None:
+        """``host:port`` of `tls_listen`, as it was bound."""
+        return self._native.tls_address
+
+    @property
+    def fingerprint(self) -> str | None:
+        """``sha256:<hex>`` of its certificate, by which an agent can pin it."""
+        return self._native.fingerprint
 
     async def close(self) -> None:
         """Ends the rendezvous. Idempotent."""

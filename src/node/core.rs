@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::attend::{Attendance, Leave};
 use super::fair_lock::FairLock;
+use super::simulate::Simulator;
 use super::sockets::{Helpers, SocketOrder};
 use super::types::{Datagram, Message};
 use crate::net::clock;
@@ -184,6 +185,8 @@ pub(super) struct Core {
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
     pub(super) observed: Option<std::net::SocketAddr>,
     pub(super) is_closed: bool,
+    /// The bad network that the user wants to be in, if any.
+    pub(super) simulator: Option<Box<Simulator>>,
     /// Sockets beside the main one.
     pub(super) helpers: Helpers,
     socket_orders: mpsc::UnboundedSender<SocketOrder>,
@@ -217,6 +220,7 @@ impl Core {
             impostors: HashMap::new(),
             observed: None,
             is_closed: false,
+            simulator: None,
             helpers: Helpers::default(),
             socket_orders,
             upcalls,
@@ -230,6 +234,7 @@ impl Core {
     /// Does what follows from the inputs: events, then datagrams, until neither is left.
     fn turn(&mut self, now: Instant, shared: &Shared, effects: &mut Effects) {
         let udp = &shared.udp;
+        self.deliver(now);
         self.has_more = true;
         for runs in 0..RUNS_PER_TURN {
             if runs >= RUNS_WHILE_WANTED && shared.core.is_wanted() {
@@ -238,7 +243,7 @@ impl Core {
             self.dispatch(now, effects);
             let transmit = match self.blocked.take() {
                 Some(transmit) => transmit,
-                None => match self.endpoint.poll_transmit(now, &mut self.run) {
+                None => match self.poll_transmit(now) {
                     Some(transmit) => transmit,
                     None => {
                         self.has_more = false;
@@ -544,10 +549,16 @@ impl Shared {
 
 impl Core {
     fn next_deadline(&mut self) -> Option<Instant> {
-        [self.endpoint.poll_timeout(), self.messenger.poll_timeout(), self.attendance.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let simulated = self.simulator.as_ref().and_then(|simulator| simulator.next_arrival());
+        let (endpoint, messenger) = (self.endpoint.poll_timeout(), self.messenger.poll_timeout());
+        [endpoint, messenger, self.attendance.deadline(), simulated].into_iter().flatten().min()
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        match &mut self.simulator {
+            Some(simulator) => simulator.poll_transmit(now, &mut self.endpoint, &mut self.run),
+            None => self.endpoint.poll_transmit(now, &mut self.run),
+        }
     }
 
     /// Hands in what was received.
@@ -555,9 +566,25 @@ impl Core {
         let mut bytes = 0;
         batch.for_each(|addr, datagram| {
             bytes += datagram.len();
-            self.endpoint.handle_datagram(now, Remote { socket, addr }, datagram);
+            let from = Remote { socket, addr };
+            match &mut self.simulator {
+                Some(simulator) => simulator.receive(now, from, datagram),
+                None => self.endpoint.handle_datagram(now, from, datagram),
+            }
         });
         self.attendance.received(now, bytes);
+        self.deliver(now);
+    }
+
+    /// Hands in what has come through a simulated network.
+    fn deliver(&mut self, now: Instant) {
+        let Some(simulator) = &mut self.simulator else { return };
+        while let Some((from, mut datagram)) = simulator.poll_receive(now) {
+            self.endpoint.handle_datagram(now, from, &mut datagram);
+        }
+        if simulator.is_over() {
+            self.simulator = None;
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -11,6 +11,7 @@
 //! | `resolver` | from a name to a peer, with pins |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
+//! | `simulate` | bad networks between the endpoint and the socket, for tests |
 //! | `trust` | who may reach this node while it is private |
 
 mod attend;
@@ -27,6 +28,7 @@ mod messages;
 mod rendezvous;
 mod resolver;
 mod services;
+mod simulate;
 mod sockets;
 mod start;
 mod stream;
@@ -51,6 +53,9 @@ pub use datagrams::DatagramPort;
 pub use error::NodeError;
 pub use membership::VERSION;
 pub use rendezvous::{EMBEDDED_PORT, RendezvousSpec};
+pub use simulate::{
+    BadNetwork, Block, Direction, LinkCounters, LinkParams, Loss, Simulation, SimulationCounters,
+};
 pub use stream::{Listener, NodeStream};
 pub use types::*;
 

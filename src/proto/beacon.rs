@@ -12,6 +12,7 @@
 //! * Relaying and punching is for noted nodes, from the address they were noted with, toward noted
 //!   nodes; and nobody is led to a private node that does not trust the asker. Instead of what it
 //!   noted, a beacon that was just started believes the registry, whose addresses TCP has proved.
+//! * Nodes with a connection of their own instead of UDP are in [`attached`].
 //! * What goes to whoever asked is at most 15 bytes longer than what came, and each address may
 //!   send only so much: a beacon is of no use to flood others.
 
@@ -24,6 +25,7 @@ use crate::wire::beacon::{
     BeaconMessage, DELIVER_HEADER_LEN, NOTIFY_HANDSHAKE, RELAY_HEADER_LEN, deliver_header,
 };
 
+pub mod attached;
 #[cfg(test)]
 mod tests;
 
@@ -202,10 +204,13 @@ impl Beacon {
         if !self.admit_request(now, from.ip()) {
             return Some(Action::Ignore);
         }
+        if attached::node_at(from).is_some_and(|own| own != node) {
+            return None;
+        }
         if let Some(registered) = roster.registered(node)
             && node.0 != 0
         {
-            self.note(now, from, node, is_extended, registered.ip().to_canonical());
+            self.note(now, from, node, is_extended, registered);
         }
         self.stats.discovers += 1;
         let reply = encoded(BeaconMessage::DiscoverReply { endpoint: from });
@@ -218,15 +223,18 @@ impl Beacon {
         from: SocketAddr,
         node: NodeId,
         is_extended: bool,
-        registered: IpAddr,
+        registered: SocketAddr,
     ) {
+        let is_registered_there = registered.ip().to_canonical() == from.ip();
         let noted = Noted { endpoint: from, last_heard: now, is_extended };
         let has_room = self.nodes.len() < self.config.max_nodes;
         match self.nodes.get_mut(&node) {
             Some(old) => {
+                let is_attached = attached::node_at(old.endpoint).is_some();
                 let is_believed = old.endpoint.ip() == from.ip()
-                    || from.ip() == registered
-                    || now.saturating_duration_since(old.last_heard) >= SILENT_AFTER;
+                    || is_registered_there && (!is_attached || registered.port() != 0)
+                    || !is_attached
+                        && now.saturating_duration_since(old.last_heard) >= SILENT_AFTER;
                 if is_believed {
                     *old = noted;
                 } else {
@@ -256,6 +264,10 @@ impl Beacon {
         let (target_endpoint, _) = self.find(now, target, roster)?;
         if requester == target || !roster.may_punch(requester, target) {
             return None;
+        }
+        let is_attached = |endpoint| attached::node_at(endpoint).is_some();
+        if is_attached(from) || is_attached(target_endpoint) {
+            return Some(Action::Ignore);
         }
         self.stats.punches += 1;
         let punch = |endpoint| encoded(BeaconMessage::PunchCommand { endpoint });
@@ -290,8 +302,8 @@ impl Beacon {
         roster: &impl Roster,
     ) -> Option<()> {
         if self.noted(now, node).is_none() {
-            let registered = roster.registered(node)?.ip().to_canonical();
-            if registered != from.ip() {
+            let registered = roster.registered(node)?;
+            if registered.ip().to_canonical() != from.ip() {
                 return None;
             }
             self.nodes.remove(&node);

@@ -25,6 +25,7 @@ mod op;
 mod port;
 mod rendezvous;
 mod runtime;
+mod simulate;
 mod stream;
 mod trust;
 
@@ -40,6 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<op::Op>()?;
     module.add_class::<runtime::Lease>()?;
     module.add_class::<node::Node>()?;
+    module.add_class::<simulate::Simulation>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<trust::Trust>()?;
     module.add_class::<port::Listener>()?;

@@ -18,6 +18,8 @@ use crate::server;
 pub(crate) struct Rendezvous {
     server: Held<Mutex<Option<server::Rendezvous>>>,
     address: String,
+    tls_address: Option<String>,
+    fingerprint: Option<String>,
 }
 
 /// Starts a rendezvous. The caller holds a `Lease` for as long as it lives.
@@ -28,17 +30,25 @@ pub(crate) fn start_rendezvous(
     token: u64,
     listen: &str,
     store: Option<PathBuf>,
+    tls_listen: Option<&str>,
+    certificate: Option<(PathBuf, PathBuf)>,
 ) -> Started {
     guarded(|| {
         let mut config = server::RendezvousConfig::new(convert::listen_addr(listen)?);
         config.store = store;
+        config.tls_listen = tls_listen.map(convert::listen_addr).transpose()?;
+        config.certificate =
+            certificate.map(|(certificate, key)| server::CertificateFiles { certificate, key });
         let starting = async move {
             server::Rendezvous::bind(config).await.map_err(|error| NodeError::Io(error.to_string()))
         };
         spawn(py, bridge, token, starting, |py, server| {
             let address = server.local_addr().to_string();
+            let tls_address = server.tls_addr().map(|addr| addr.to_string());
+            let fingerprint = server.fingerprint().map(|own| own.to_string());
             let server = Held::new(Mutex::new(Some(server)));
-            Ok(Py::new(py, Rendezvous { server, address })?.into_any())
+            let started = Rendezvous { server, address, tls_address, fingerprint };
+            Ok(Py::new(py, started)?.into_any())
         })
     })
 }
@@ -48,6 +58,16 @@ impl Rendezvous {
     #[getter]
     fn address(&self) -> &str {
         &self.address
+    }
+
+    #[getter]
+    fn tls_address(&self) -> Option<&str> {
+        self.tls_address.as_deref()
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
     }
 
     /// Ends it; when the future is done, nothing of it is left.

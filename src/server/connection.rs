@@ -16,7 +16,7 @@ use crate::wire::registry::{ErrorCode, NodeInfo, Request, Resolved, Response};
 use crate::wire::registry_binary::{BinaryRequest, BinaryResponse, LookupReply, ResolveReply};
 
 /// A connection without requests is closed after this; both Go registries do the same.
-const IDLE: Duration = Duration::from_secs(300);
+pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// A frame that was begun must be there after this.
 const FRAME: Duration = Duration::from_secs(20);
 /// A client must take its responses within this.
@@ -32,24 +32,31 @@ enum Dialect {
     Binary,
 }
 
-/// Serves the client until it leaves or is too slow.
+/// Serves the client until it leaves or is too slow. `incoming` is what was read of it already.
 ///
 /// # Errors
 /// The connection failed, or the client broke the protocol.
-pub(super) async fn serve<S>(state: Arc<State>, mut stream: S, from: SocketAddr) -> io::Result<()>
+pub(super) async fn serve<S>(
+    state: Arc<State>,
+    mut stream: S,
+    from: SocketAddr,
+    mut incoming: Vec<u8>,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut incoming = Vec::new();
     let mut dialect = None;
     let mut deadline = Instant::now() + IDLE;
+    let mut is_read = !incoming.is_empty();
     loop {
         incoming.reserve(READ_BYTES);
-        let was_empty = incoming.is_empty();
-        match timeout_at(deadline, stream.read_buf(&mut incoming)).await {
-            Ok(Ok(0)) | Err(_) => return Ok(()),
-            Ok(read) => read?,
-        };
+        let was_empty = is_read || incoming.is_empty();
+        if !std::mem::take(&mut is_read) {
+            match timeout_at(deadline, stream.read_buf(&mut incoming)).await {
+                Ok(Ok(0)) | Err(_) => return Ok(()),
+                Ok(read) => read?,
+            };
+        }
         dialect = dialect.or_else(|| detect(&mut incoming));
         let before = incoming.len();
         if let Some(dialect) = dialect {
@@ -219,7 +226,7 @@ mod tests {
         let listen = "127.0.0.1:0".parse().unwrap();
         let rendezvous = Rendezvous::bind(RendezvousConfig::new(listen)).await.unwrap();
         let (client, server) = duplex(1024);
-        let serving = tokio::spawn(serve(rendezvous.state(), server, listen));
+        let serving = tokio::spawn(serve(rendezvous.state(), server, listen, Vec::new()));
         (rendezvous, client, serving)
     }
 

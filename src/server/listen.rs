@@ -40,6 +40,11 @@ pub(super) fn bind_both(listen: SocketAddr) -> Result<(TcpListener, UdpIo), Serv
     }))
 }
 
+/// Listens on TCP only.
+pub(super) fn bind_tcp(addr: SocketAddr) -> Result<TcpListener, ServerError> {
+    listen_tcp(addr).map_err(|source| ServerError::Bind { addr, protocol: "TCP", source })
+}
+
 fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A successor must not wait for the connections of its predecessor to leave TIME_WAIT.

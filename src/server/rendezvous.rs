@@ -1,4 +1,5 @@
-//! The rendezvous: a registry on a TCP port, a beacon on the UDP port of the same number.
+//! The rendezvous: a registry on a TCP port, a beacon on the UDP port of the same number, and by
+//! WebSocket on the TCP port, too. With and without TLS: see [`greeting`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,13 +13,15 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep};
 use tracing::{debug, warn};
 
-use super::connection;
-use super::listen::bind_both;
+use super::greeting;
+use super::listen::{bind_both, bind_tcp};
 use super::relay_runs::RelayRuns;
 use super::state::{Slot, State};
 use super::store::{Store, StoreError};
+use super::tls::{Certificate, CertificateError, CertificateFiles};
 use super::writer::Writer;
 use crate::net::clock;
+use crate::net::tls::Fingerprint;
 use crate::net::udp::RecvBatch;
 use crate::net::watch::Interest;
 use crate::proto::beacon::{BeaconConfig, BeaconStats};
@@ -38,6 +41,12 @@ pub struct RendezvousConfig {
     /// Where to listen, TCP and UDP. Port 0 takes one that is free for both. `[::]` means IPv4
     /// too.
     pub listen: SocketAddr,
+    /// One more TCP address that does the same, e.g. port 443: the only one that some networks
+    /// let through.
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificate for TLS. Without one the rendezvous makes its own, and keeps it beside the
+    /// database (`rendezvous.redb` has `rendezvous.tls.pem`).
+    pub certificate: Option<CertificateFiles>,
     /// The database file; `None` forgets everything at the end.
     pub store: Option<PathBuf>,
     /// What the registry allows.
@@ -57,6 +66,8 @@ impl RendezvousConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            tls_listen: None,
+            certificate: None,
             store: None,
             directory: DirectoryConfig::default(),
             beacon: BeaconConfig::default(),
@@ -90,6 +101,9 @@ pub enum ServerError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A bug.
     #[error("the rendezvous failed: {0}; please report this")]
     Internal(String),
@@ -110,6 +124,10 @@ pub struct RendezvousStats {
     pub connections: usize,
     /// Nodes that are online.
     pub online_nodes: usize,
+    /// Nodes that are connected by WebSocket.
+    pub attached_nodes: usize,
+    /// Datagrams that a WebSocket had no room for.
+    pub attached_dropped: u64,
     /// What the beacon did.
     pub beacon: BeaconStats,
 }
@@ -118,6 +136,8 @@ pub struct RendezvousStats {
 #[derive(Debug)]
 pub struct Rendezvous {
     local_addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
+    fingerprint: Option<Fingerprint>,
     state: Arc<State>,
     /// Dropping it tells all tasks to end.
     closing: watch::Sender<()>,
@@ -136,7 +156,13 @@ impl Rendezvous {
         // ports never meets a database that its predecessor still writes.
         let (listener, socket) = bind_both(config.listen)?;
         let local_addr = socket.local_addr();
-        let mut directory = Directory::new(config.directory.clone());
+        let tls_listener = config.tls_listen.map(bind_tcp).transpose()?;
+        let tls_addr = tls_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let certificate = certificate(&config).await?;
+        let fingerprint = certificate.as_ref().map(|certificate| certificate.fingerprint);
+        let mut directory_config = config.directory.clone();
+        directory_config.fingerprint = fingerprint.map(|own| own.to_string()).unwrap_or_default();
+        let mut directory = Directory::new(directory_config);
         let store = match &config.store {
             Some(path) => {
                 let (store, effects) = open(path.clone()).await?;
@@ -149,9 +175,11 @@ impl Rendezvous {
         };
         let (closing, closed) = watch::channel(());
         let writer = store.as_ref().map(|_| Arc::new(Writer::default()));
-        let state = Arc::new(State::new(&config, directory, socket, writer.clone()));
+        let state = Arc::new(State::new(&config, directory, socket, certificate, writer.clone()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(state.clone(), listener, closed.clone()));
+        for listener in [Some(listener), tls_listener].into_iter().flatten() {
+            tasks.spawn(accept(state.clone(), listener, closed.clone()));
+        }
         tasks.spawn(run_beacon(state.clone(), closed.clone()));
         tasks.spawn(sweep(state.clone(), closed.clone()));
         let writer = writer.zip(store).map(|(writer, store)| {
@@ -163,13 +191,25 @@ impl Rendezvous {
                 drop(state);
             })
         });
-        Ok(Self { local_addr, state, closing, tasks, writer })
+        Ok(Self { local_addr, tls_addr, fingerprint, state, closing, tasks, writer })
     }
 
     /// Where it listens, TCP and UDP.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where else it listens, if [`RendezvousConfig::tls_listen`] says so.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
+    }
+
+    /// What its certificate is pinned by; `None` if this build has no TLS.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
     }
 
     #[cfg(test)]
@@ -183,6 +223,8 @@ impl Rendezvous {
         RendezvousStats {
             online_nodes: self.state.directory().online_nodes(clock::unix_now()),
             connections: self.state.connections(),
+            attached_nodes: self.state.hub.len(),
+            attached_dropped: self.state.hub.dropped(),
             beacon: self.state.beacon().stats(),
         }
     }
@@ -198,6 +240,18 @@ impl Rendezvous {
         }
         drop(state);
     }
+}
+
+/// The operator's certificate, or our own.
+async fn certificate(config: &RendezvousConfig) -> Result<Option<Certificate>, ServerError> {
+    let files = config.certificate.clone();
+    let own = config.store.as_ref().map(|store| store.with_extension("tls.pem"));
+    let loading = spawn_blocking(move || match files {
+        Some(files) => Certificate::load(&files).map(Some),
+        None => Certificate::own(own.as_deref()),
+    });
+    let loaded = loading.await.map_err(|panicked| ServerError::Internal(panicked.to_string()))?;
+    Ok(loaded?)
 }
 
 /// Opens the database and reads it. Between the moments in which the system frees the ports and
@@ -245,8 +299,8 @@ async fn accept(state: Arc<State>, listener: TcpListener, mut closing: watch::Re
 async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Slot) {
     let _ = stream.set_nodelay(true);
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-    if let Err(error) = connection::serve(state, stream, from).await {
-        debug!(%from, %error, "registry connection ended");
+    if let Err(error) = greeting::serve(state, stream, from).await {
+        debug!(%from, %error, "connection ended");
     }
     drop(slot);
 }

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::debug;
 
 use super::RendezvousConfig;
+use super::compat::Hub;
 use super::relay_runs::RelayRuns;
+use super::tls::Certificate;
 use super::writer::{Ticket, Writer};
 use crate::net::clock;
 use crate::net::udp::UdpIo;
-use crate::proto::beacon::{Action, Beacon, Roster};
+use crate::proto::beacon::{Action, Beacon, Roster, attached};
 use crate::proto::directory::{Directory, Effect, Outcome};
-use crate::wire::NodeId;
 use crate::wire::registry::{Request, Response};
+use crate::wire::{BeaconMessage, NodeId};
 
 /// What the tasks share. Locks are held for one request or datagram, and never across an await;
 /// `directory` may be locked under `beacon`, never the other way round.
@@ -24,6 +26,10 @@ pub(super) struct State {
     beacon: Mutex<Beacon>,
     connections: Mutex<Connections>,
     pub(super) socket: UdpIo,
+    /// Nodes that are connected by WebSocket.
+    pub(super) hub: Hub,
+    /// For those who speak TLS.
+    pub(super) certificate: Option<Certificate>,
     pub(super) writer: Option<Arc<Writer>>,
 }
 
@@ -40,6 +46,7 @@ impl State {
         config: &RendezvousConfig,
         directory: Directory,
         socket: UdpIo,
+        certificate: Option<Certificate>,
         writer: Option<Arc<Writer>>,
     ) -> Self {
         Self {
@@ -52,6 +59,8 @@ impl State {
                 max_per_ip: config.max_connections_per_ip,
             }),
             socket,
+            hub: Hub::default(),
+            certificate,
             writer,
         }
     }
@@ -83,6 +92,9 @@ impl State {
 
     /// A datagram for which there is no room is lost, as the network may lose it.
     fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        if let Some(node) = attached::node_at(to) {
+            return self.hub.push(node, datagram, datagram.len());
+        }
         if let Err(error) = self.socket.try_send(to, datagram, datagram.len()) {
             debug!(%to, %error, "beacon cannot send");
         }
@@ -91,6 +103,30 @@ impl State {
     /// Hands a datagram to the beacon, and does what it says; what is to be passed on is gathered
     /// in `runs`.
     pub(super) fn datagram(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
+        // No packet comes from there, except a forged one.
+        if attached::node_at(from).is_none() {
+            self.handle(runs, from, datagram);
+        }
+    }
+
+    /// The same for what came over the connection of `node`, whose other end is `peer`.
+    pub(super) fn attached_datagram(
+        &self,
+        runs: &mut RelayRuns,
+        node: NodeId,
+        peer: SocketAddr,
+        datagram: &mut [u8],
+    ) {
+        if let Ok(BeaconMessage::Discover { .. }) = BeaconMessage::parse(datagram) {
+            self.beacon_touch(node);
+            let mut reply = Vec::with_capacity(20);
+            BeaconMessage::DiscoverReply { endpoint: peer }.encode(&mut reply);
+            return self.hub.push(node, &reply, reply.len());
+        }
+        self.handle(runs, attached::address_of(node), datagram);
+    }
+
+    fn handle(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
         let action = self.beacon().handle_datagram(clock::now(), from, datagram, self);
         match action {
             Action::Ignore => {}
@@ -98,9 +134,25 @@ impl State {
                 replies.iter().for_each(|(to, reply)| self.send(*to, reply));
             }
             Action::Forward { to, start } => {
-                runs.push(&self.socket, to, datagram.get(start..).unwrap_or(&[]));
+                let datagram = datagram.get(start..).unwrap_or(&[]);
+                match attached::node_at(to) {
+                    Some(node) => self.hub.push(node, datagram, datagram.len()),
+                    None => runs.push(&self.socket, to, datagram),
+                }
             }
         }
+    }
+
+    pub(super) fn beacon_attach(&self, node: NodeId) {
+        self.beacon().attach(clock::now(), node);
+    }
+
+    pub(super) fn beacon_touch(&self, node: NodeId) {
+        self.beacon().touch(clock::now(), node);
+    }
+
+    pub(super) fn beacon_detach(&self, node: NodeId) {
+        self.beacon().detach(node);
     }
 
     pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {

@@ -7,6 +7,7 @@
 
 pub mod addr;
 pub mod beacon;
+pub mod compat;
 pub mod cursor;
 pub mod frames;
 pub mod handshake;

@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .flows import count_flows, flows
+from .gateway import Gateway
 from .namespaces import Namespace, sweep
 from .requirements import missing
-from .wire import Wire
+from .topology import Link, Topology
+from .wire import Wire, lay_cable
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-    from .topology import Topology
+    from .flows import Flows
+    from .topology import Host
 
 __all__ = ["Lab"]
 
@@ -40,6 +45,8 @@ class Lab:
         self._undo = contextlib.ExitStack()
         self._namespaces: dict[str, Namespace] = {}
         self._wires: dict[frozenset[str], Wire] = {}
+        self._gateways: dict[str, Gateway] = {}
+        self._routes: dict[str, set[str]] = {}
 
     def __enter__(self) -> Lab:
         if reason := missing():
@@ -71,6 +78,10 @@ class Lab:
         """The IPv4 address of a host."""
         return self._hosts[host].address
 
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """All its addresses, except those for hosts behind it."""
+        return (self.address(host), *self._hosts[host].more)
+
     def prefix(self, host: str) -> tuple[str, ...]:
         """What to put before a command that is to run at a host."""
         return self._namespaces[host].prefix
@@ -81,7 +92,42 @@ class Lab:
 
     def sysctl(self, host: str, **values: int | str) -> None:
         """Set `net.ipv4.NAME` of a host, with `__` for a dot."""
-        self._namespaces[host].sysctl(**values)
+        self._namespaces[host].sysctl("ipv4", **values)
+
+    def gateway(self, host: str) -> Gateway:
+        """What translates or filters at a host that has a `nat`."""
+        return self._gateways[host]
+
+    def flows(self, host: str) -> Flows:
+        """What a host that forwards has seen so far, in both directions."""
+        return flows(self._namespaces[host])
+
+    def readdress(self, host: str, address: str) -> None:
+        """Give a host another address, as DHCP or a provider may. A NAT forgets its mappings."""
+        old, self._hosts[host] = self._hosts[host], replace(self._hosts[host], address=address)
+        device = self._device(old)
+        if device is None:
+            message = f"{host} is nobody's host: its address is not one of a device"
+            raise ValueError(message)
+        self._namespaces[host].ip(
+            f"addr add {self._with_prefix(self._hosts[host])} dev {device}",
+            f"addr del {self._with_prefix(old)} dev {device}",
+        )
+        self._route()
+        if host in self._gateways:
+            self._gateways[host].forget()
+
+    def move(self, host: str, gateway: str, address: str) -> None:
+        """Unplug a host that hangs on a plain cable, and plug it in behind another gateway."""
+        old = self._hosts[host]
+        links = [link for link in self.topology.links if {link.a, link.b} != {host, old.behind}]
+        self._namespaces[host].ip(f"link del to-{old.behind}")
+        link = Link(host, gateway, None)
+        self._hosts[host] = moved = replace(old, address=address, behind=gateway)
+        self.topology = Topology((*links, link), tuple(self._hosts.values()))
+        self._join(link)
+        self._namespaces[host].ip(f"addr add {self._with_prefix(moved)} dev {self._device(moved)}")
+        self._route()
 
     def popen(self, host: str, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program at a host. It is killed at the end of the lab, if need be."""
@@ -110,29 +156,96 @@ class Lab:
             namespace = Namespace(None if name == self._here else name)
             self._namespaces[name] = namespace
             self._undo.callback(namespace.remove)
-            on_loopback = f"{host.address}/32 dev lo"
-            if name == self._here:
-                namespace.ip(f"addr add {on_loopback}")
-                self._undo.callback(namespace.ip, f"addr del {on_loopback}")
-            else:
-                namespace.ip("link set lo up", f"addr add {on_loopback}")
-                # Ways there and back may differ, and every "too big" counts, not one a second.
-                namespace.sysctl(
-                    conf__all__rp_filter=0, icmp_ratelimit=0, ip_forward=int(host.forwards)
-                )
+            if name != self._here:
+                namespace.ip("link set lo up")
+                namespace.sysctl("ipv4", **_quiet(host))
+            # The present namespace is as it was, afterwards.
+            for address in self._on_loopback(host):
+                namespace.ip(f"addr add {address}/32 dev lo")
+                if name == self._here:
+                    self._undo.callback(namespace.ip, f"addr del {address}/32 dev lo")
         for link in self.topology.links:
-            wire = Wire(link, self._namespaces[link.a], self._namespaces[link.b])
-            self._wires[frozenset((link.a, link.b))] = wire
-            self._undo.callback(wire.stop)
+            self._join(link)
+        for name, host in self._hosts.items():
+            if device := self._device(host):
+                self._namespaces[name].ip(f"addr add {self._with_prefix(host)} dev {device}")
+        self._route()
+        for name, host in self._hosts.items():
+            if host.nat is not None:
+                gateway = Gateway(self._namespaces[name], host.nat, self._outside(name))
+                self._gateways[name] = gateway
+                self._undo.callback(gateway.close)
+            if host.forwards and name != self._here:
+                count_flows(self._namespaces[name])
+
+    def _join(self, link: Link) -> None:
+        a, b = self._namespaces[link.a], self._namespaces[link.b]
+        if link.spec is None:
+            lay_cable(link, a, b)
+            return
+        wire = Wire(link, a, b)
+        self._wires[frozenset((link.a, link.b))] = wire
+        self._undo.callback(wire.stop)
+
+    def _outside(self, gateway: str) -> str:
+        """The device toward the rest of the world."""
+        (neighbour,) = (
+            name
+            for name in self.topology.neighbours()[gateway]
+            if self._hosts[name].behind != gateway
+        )
+        return f"to-{neighbour}"
+
+    def _device(self, host: Host) -> str | None:
+        """The device that has its address; None if that is on loopback, as on a router's."""
+        if host.name == self._here:
+            return None
+        if host.nat is not None:
+            return self._outside(host.name)
+        return f"to-{host.behind}" if host.behind else None
+
+    def _on_loopback(self, host: Host) -> list[str]:
+        inside = (host.inside,) if host.inside else ()
+        return [*host.more, *inside, *(() if self._device(host) else (host.address,))]
+
+    def _with_prefix(self, host: Host) -> str:
+        """Those behind one NAT are one network."""
+        gateway = self._hosts[host.behind] if host.behind else None
+        hidden = gateway is not None and gateway.nat is not None and gateway.nat.translates
+        return f"{host.address}/{24 if hidden else 32}"
+
+    def _route(self) -> None:
+        """Give every host the routes that the topology asks for, and no others."""
         for name, namespace in self._namespaces.items():
-            source = self.address(name)
-            routes = self.topology.routes(name).items()
-            namespace.ip(
-                *(
-                    f"route add {self.address(to)}/32 dev to-{via} src {source}"
-                    for to, via in routes
-                )
-            )
+            host = self._hosts[name]
+            source = "" if self._device(host) else f" src {host.address}"
+            wanted = {
+                f"{address}/32 dev to-{via}{source}"
+                for to, via in self.topology.routes(name).items()
+                for address in (self.address(to), *self._hosts[to].more)
+            }
+            if host.behind:
+                gateway = self._hosts[host.behind]
+                inside = gateway.inside or gateway.address
+                wanted.add(f"default via {inside} dev to-{host.behind} onlink")
+            present = self._routes.get(name, set())
+            # Those through a device that is gone went with it.
+            namespace.ip(*(f"route del {route}" for route in present - wanted), force=True)
+            namespace.ip(*(f"route add {route}" for route in sorted(wanted - present)))
+            self._routes[name] = wanted
+
+
+def _quiet(host: Host) -> dict[str, int]:
+    """Ways there and back may differ, and every "too big" counts, not one a second."""
+    return {
+        "conf__all__rp_filter": 0,
+        "conf__default__rp_filter": 0,
+        "conf__all__send_redirects": 0,
+        "conf__default__send_redirects": 0,
+        "conf__all__promote_secondaries": 1,
+        "icmp_ratelimit": 0,
+        "ip_forward": int(host.forwards),
+    }
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

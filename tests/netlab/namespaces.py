@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -17,6 +19,7 @@ _DIRECTORY = Path("/run/netns")
 # The owner's process ID and start time: IDs are used again.
 _NAME = re.compile(r"netlab\.(?P<pid>\d+)\.(?P<start>\d+)\.\d+\..*")
 _numbers = itertools.count(1)
+_CLONE_NEWNET = 0x4000_0000
 
 
 class Namespace:
@@ -40,24 +43,60 @@ class Namespace:
         """What to put before a command that is to run there."""
         return () if self.name is None else ("nsenter", f"--net={self.path}")
 
-    def ip(self, *commands: str) -> None:
-        """Run commands of `ip`, up to the first that fails."""
-        subprocess.run(
-            [*self.prefix, "ip", "-batch", "-"],
-            input="\n".join(commands) + "\n",
+    @property
+    def handle(self) -> str:
+        """What `ip` calls it after `netns`: its name, or a process that is in it."""
+        return self.name or str(os.getpid())
+
+    def ip(self, *commands: str, force: bool = False) -> None:
+        """Run commands of `ip`: up to the first that fails, or all of them, whatever fails."""
+        if not commands:
+            return
+        text = "\n".join(commands) + "\n"
+        if force:
+            self.run("sh", "-c", "ip -force -batch - 2>/dev/null || true", text=text)
+        else:
+            self.run("ip", "-batch", "-", text=text)
+
+    def nft(self, rules: str) -> None:
+        """Load rules for nftables, all or nothing."""
+        self.run("nft", "-f", "-", text=rules)
+
+    def run(self, *command: str, text: str | None = None) -> str:
+        """Run a program there with this on its input, and return what it prints."""
+        done = subprocess.run(
+            [*self.prefix, *command],
+            input=text,
             text=True,
             check=True,
             timeout=10,
+            stdout=subprocess.PIPE,
         )
+        return done.stdout
 
-    def sysctl(self, **values: int | str) -> None:
-        """Set `net.ipv4.NAME`, with `__` for a dot."""
+    def sysctl(self, area: str, **values: int | str) -> None:
+        """Set `net.AREA.NAME`, with `__` for a dot."""
         lines = [
-            f"echo '{value}' > /proc/sys/net/ipv4/{name.replace('__', '/')}"
+            f"echo '{value}' > /proc/sys/net/{area}/{name.replace('__', '/')}"
             for name, value in values.items()
         ]
-        command = [*self.prefix, "sh", "-ec", "\n".join(lines)]
-        subprocess.run(command, check=True, timeout=10)
+        self.run("sh", "-ec", "\n".join(lines))
+
+    def socket(self, *kind: int) -> socket.socket:
+        """A socket that belongs to it, whoever uses it."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            with self.path.open() as there:
+                if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns", str(self.path))
+            made.append(socket.socket(*kind))
+
+        # Only the thread moves, and it ends.
+        mover = threading.Thread(target=make)
+        mover.start()
+        mover.join()
+        return made[0]
 
     def remove(self) -> None:
         """End everything in it, and remove it, if it was made for this."""

@@ -12,6 +12,7 @@ from pathlib import Path
 __all__ = ["linkem", "missing"]
 
 _ROOT = Path(__file__).resolve().parents[2]
+_NAT = "table ip x { chain y { type nat hook postrouting priority 100; masquerade; }; }"
 
 
 @cache
@@ -21,17 +22,22 @@ def missing() -> str | None:
         return "network namespaces exist on Linux only"
     if os.geteuid() != 0:
         return "links between namespaces need root"
-    for tool in ("ip", "nsenter"):
+    for tool in ("ip", "nft", "nsenter"):
         if shutil.which(tool) is None:
             return f"`{tool}` is not installed"
     if not Path("/dev/net/tun").exists():
         return "this kernel has no TUN devices"
     if linkem() is None:
         return "the link emulator is not built: make linkem"
+    return _refused("namespaces", "true") or _refused("NAT", "nft", _NAT)
+
+
+def _refused(what: str, *command: str) -> str | None:
+    """Why a command fails in a new network namespace, or None."""
     tried = subprocess.run(
-        ["unshare", "--net", "true"], capture_output=True, text=True, timeout=10, check=False
+        ["unshare", "--net", *command], capture_output=True, text=True, timeout=10, check=False
     )
-    return f"no network namespaces: {tried.stderr.strip()}" if tried.returncode else None
+    return f"no network {what}: {tried.stderr.strip()}" if tried.returncode else None
 
 
 def linkem() -> Path | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .nat import Nat
 
 __all__ = ["Host", "Link", "Topology"]
 
@@ -17,14 +21,23 @@ class Host:
 
     Args:
         name: At most 12 characters.
-        address: IPv4, on its loopback; all its links use it. By default the next of 5.77.0.0/24,
-            which looks public and is nobody's inside a lab.
+        address: IPv4. By default the next of 5.77.0.0/24, which looks public and is nobody's inside
+            a lab.
         forwards: Whether it passes on what is not for it.
+        more: Other addresses that it has.
+        behind: Its default gateway, which hides it from the rest if it translates addresses. Hosts
+            behind different ones may have the same address.
+        inside: A gateway's address for those behind it, if that is another one.
+        nat: What it does to packets from and for those behind it.
     """
 
     name: str
     address: str = ""
     forwards: bool = False
+    more: tuple[str, ...] = ()
+    behind: str = ""
+    inside: str = ""
+    nat: Nat | None = None
 
 
 @dataclass(frozen=True)
@@ -34,14 +47,15 @@ class Link:
     Args:
         a: A host.
         b: The other one.
-        spec: What it does to packets, as `linkem` has it.
+        spec: What it does to packets, as `linkem` has it. None is a plain cable: packets as large
+            as the kernel likes, no limits, no counters, nothing to command.
         back: The same from `b` to `a`, if that differs.
         mtu: Of the devices at both ends. A `mtu` in `spec` is a black hole instead.
     """
 
     a: str
     b: str
-    spec: str = ""
+    spec: str | None = ""
     back: str | None = None
     mtu: int = 1500
 
@@ -76,27 +90,46 @@ class Topology:
             message = f"a host's name has at most {_LONGEST_NAME} characters"
             raise ValueError(message)
         return {
-            name: host if host.address else Host(name, f"5.77.0.{number}", host.forwards)
+            name: host if host.address else replace(host, address=f"5.77.0.{number}")
             for number, (name, host) in enumerate(hosts.items(), 1)
         }
+
+    def neighbours(self) -> dict[str, list[str]]:
+        """For each host those it has a link with."""
+        found: dict[str, list[str]] = {name: [] for name in self.all_hosts()}
+        for link in self.links:
+            found[link.a].append(link.b)
+            found[link.b].append(link.a)
+        return found
 
     def routes(self, source: str) -> dict[str, str]:
         """For each other host that can be reached: the neighbour through which, on a shortest way.
 
-        Hosts that do not forward are ends, never on the way.
+        Hosts that do not forward are ends, never on the way. A host behind a gateway has a default
+        route instead, and knows only what is behind itself; what is behind a translating gateway,
+        only that one knows.
         """
         hosts = self.all_hosts()
-        neighbours: dict[str, list[str]] = {name: [] for name in hosts}
-        for link in self.links:
-            neighbours[link.a].append(link.b)
-            neighbours[link.b].append(link.a)
+        neighbours = self.neighbours()
+        first_steps = [
+            neighbour
+            for neighbour in neighbours[source]
+            if not hosts[source].behind or hosts[neighbour].behind == source
+        ]
         via: dict[str, str] = {}
-        to_visit = deque((neighbour, neighbour) for neighbour in neighbours[source])
+        to_visit = deque((neighbour, neighbour) for neighbour in first_steps)
         while to_visit:
             host, first = to_visit.popleft()
             if host == source or host in via:
                 continue
             via[host] = first
-            if hosts[host].forwards:
-                to_visit += [(neighbour, first) for neighbour in neighbours[host]]
+            if not hosts[host].forwards:
+                continue
+            nat = hosts[host].nat
+            hides = nat is not None and nat.translates
+            to_visit += [
+                (neighbour, first)
+                for neighbour in neighbours[host]
+                if not (hides and hosts[neighbour].behind == host)
+            ]
         return via

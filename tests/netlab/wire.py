@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import selectors
 import subprocess
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .namespaces import Namespace
     from .topology import Link
 
-__all__ = ["Counters", "Wire"]
+__all__ = ["Counters", "Wire", "lay_cable"]
 
 _LIMIT = 10.0
 
@@ -58,7 +59,7 @@ class Wire:
                 str(program),
                 *("--a", f"{a.path},dev=to-{link.b},mtu={link.mtu}"),
                 *("--b", f"{b.path},dev=to-{link.a},mtu={link.mtu}"),
-                *("--both", link.spec),
+                *("--both", link.spec or ""),
                 *(() if link.back is None else ("--ba", link.back)),
             ],
             stdin=subprocess.PIPE,
@@ -114,3 +115,18 @@ class Wire:
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer
+
+
+def lay_cable(link: Link, a: Namespace, b: Namespace) -> None:
+    """A link that only carries, between two namespaces; it goes with either of them.
+
+    Both ends have the same hardware address and ask nobody for another: so any packet can be
+    sent through it to any address, as through the devices of a `Wire`.
+    """
+    hardware = f"02:{random.randbytes(5).hex(':')}"
+    a.ip(
+        f"link add to-{link.b} address {hardware} mtu {link.mtu} type veth "
+        f"peer name to-{link.a} address {hardware} mtu {link.mtu} netns {b.handle}",
+        f"link set to-{link.b} arp off up",
+    )
+    b.ip(f"link set to-{link.a} arp off up")

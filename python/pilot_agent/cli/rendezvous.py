@@ -30,6 +30,13 @@ def add(commands: Commands) -> None:
     store = parser.add_mutually_exclusive_group()
     store.add_argument("--store", metavar="PATH", help="database; default <home>/rendezvous.redb")
     store.add_argument("--memory", action="store_true", help="keep nothing across restarts")
+    parser.add_argument(
+        "--tls-listen", metavar="ADDR", help="one more TCP address, e.g. 0.0.0.0:443"
+    )
+    parser.add_argument(
+        "--tls-cert", metavar="PEM", help="certificate chain; default: makes and keeps its own"
+    )
+    parser.add_argument("--tls-key", metavar="PEM", help="its key; default: in the same file")
     parser.add_argument("--home", metavar="DIR", help="directory of the database")
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
     parser.set_defaults(run=run)
@@ -46,8 +53,27 @@ async def run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Rendezvous.start(options.listen, store=store) as server:
-        address = server.address
-        line = json.dumps({"address": address}) if options.json else f"rendezvous at {address}"
-        print(line, flush=True)
+    async with Rendezvous.start(
+        options.listen,
+        store=store,
+        tls_listen=options.tls_listen,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+    ) as server:
+        print(_describe(server, as_json=options.json), flush=True)
         await stop.wait()
+
+
+def _describe(server: Rendezvous, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(
+            {
+                "address": server.address,
+                "tls_address": server.tls_address,
+                "fingerprint": server.fingerprint,
+            }
+        )
+    line = f"rendezvous at {server.address}"
+    if server.tls_address is not None:
+        line += f" and {server.tls_address}"
+    return line

@@ -173,6 +173,69 @@ fn a_stranger_cannot_take_a_node_that_is_there() {
 }
 
 #[test]
+fn an_attached_node_relays_with_nodes_of_both_kinds_and_is_not_introduced() {
+    let (mut beacon, now) = beacon_with(&[1]);
+    for node in [2, 8] {
+        beacon.attach(now, NodeId(node));
+    }
+    let [at_2, at_8] = [2, 8].map(|node| attached::address_of(NodeId(node)));
+    assert_eq!(attached::node_at(at_8), Some(NodeId(8)));
+    for (source, from, endpoint, to) in
+        [(home(1), 1, at_2, 2), (at_2, 2, home(1), 1), (at_2, 2, at_8, 8), (at_8, 8, at_2, 2)]
+    {
+        assert_eq!(relay(&mut beacon, now, source, from, to).unwrap().0, endpoint);
+    }
+    assert_eq!(punch(&mut beacon, now, home(1), 1, 2), Action::Ignore);
+    assert_eq!(punch(&mut beacon, now, at_2, 2, 1), Action::Ignore);
+    assert_eq!(beacon.stats().punches, 0);
+}
+
+#[test]
+fn an_attached_node_speaks_for_itself_only() {
+    let (mut beacon, now) = beacon_with(&[1]);
+    beacon.attach(now, NodeId(2));
+    let at_2 = attached::address_of(NodeId(2));
+    assert_eq!(relay(&mut beacon, now, at_2, 1, 2), None);
+    for other in [1, 3] {
+        assert_eq!(discover(&mut beacon, now, at_2, other), Action::Ignore);
+        assert_ne!(beacon.endpoint(now, NodeId(other)), Some(at_2));
+    }
+}
+
+#[test]
+fn only_an_attached_node_that_also_registered_an_endpoint_moves_to_udp() {
+    let (mut beacon, mut now) = beacon_with(&[2]);
+    for node in [2, 8] {
+        beacon.attach(now, NodeId(node));
+    }
+    now += SILENT_AFTER * 2;
+    // 8 registered from there as well, but without a port: this is somebody else behind its NAT.
+    let _ = discover(&mut beacon, now, home(8), 8);
+    let _ = discover(&mut beacon, now, away(1), 2);
+    for node in [2, 8] {
+        assert_eq!(beacon.endpoint(now, NodeId(node)), Some(attached::address_of(NodeId(node))));
+    }
+    let _ = discover(&mut beacon, now, home(2), 2);
+    assert_eq!(beacon.endpoint(now, NodeId(2)), Some(home(2)));
+    beacon.detach(NodeId(2));
+    assert_eq!(beacon.endpoint(now, NodeId(2)), Some(home(2)));
+    beacon.detach(NodeId(8));
+    assert_eq!(beacon.endpoint(now, NodeId(8)), None);
+}
+
+#[test]
+fn an_attached_node_that_shows_life_is_not_forgotten() {
+    let (mut beacon, mut now) = beacon_with(&[]);
+    beacon.attach(now, NodeId(2));
+    for _ in 0..10 {
+        now += EXPIRES_AFTER / 2;
+        beacon.touch(now, NodeId(2));
+        beacon.handle_timeout(now);
+    }
+    assert!(beacon.endpoint(now, NodeId(2)).is_some());
+}
+
+#[test]
 fn one_address_cannot_flood() {
     let (mut beacon, now) = beacon_with(&[1, 2]);
     let relayed = (0..60_000).filter(|_| relay(&mut beacon, now, home(1), 1, 2).is_some()).count();

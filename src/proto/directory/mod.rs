@@ -64,6 +64,9 @@ pub struct DirectoryConfig {
     /// What `beacon_list` answers. Default: none, and nodes stay with the beacon that they were
     /// configured with.
     pub beacons: Vec<BeaconInfo>,
+    /// `sha256:<hex>` of the certificate of this rendezvous, told to every node that registers.
+    /// Default: empty, and nothing is told.
+    pub fingerprint: String,
 }
 
 impl Default for DirectoryConfig {
@@ -73,6 +76,7 @@ impl Default for DirectoryConfig {
             requests_per_sec: 200,
             new_nodes_per_min: 60,
             beacons: Vec::new(),
+            fingerprint: String::new(),
         }
     }
 }
@@ -290,6 +294,12 @@ impl Directory {
     /// The node, unless it left.
     fn registered(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id).filter(|node| !node.record.has_left)
+    }
+
+    /// The key of a node, unless it left.
+    #[must_use]
+    pub fn public_key(&self, id: NodeId) -> Option<[u8; 32]> {
+        self.registered(id).map(|node| node.record.public_key.0)
     }
 
     /// The node that an authenticated request speaks for.

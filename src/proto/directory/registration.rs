@@ -85,6 +85,7 @@ impl Directory {
             hostname,
             observed_addr: if observed == register.listen_addr { String::new() } else { observed },
             hostname_error,
+            tls_fingerprint: self.config.fingerprint.clone(),
         })
     }
 

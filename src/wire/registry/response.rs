@@ -45,6 +45,13 @@ pub enum Response {
             skip_serializing_if = "String::is_empty"
         )]
         hostname_error: String,
+        /// `sha256:<hex>` of the certificate that the rendezvous shows to who speaks TLS.
+        #[serde(
+            default,
+            deserialize_with = "or_default",
+            skip_serializing_if = "String::is_empty"
+        )]
+        tls_fingerprint: String,
     },
     HeartbeatOk {
         /// The registry's clock, unix seconds.
