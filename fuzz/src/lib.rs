@@ -14,6 +14,7 @@ use pilot_agent::wire::frames::message::{Headers, Hello, Incoming, MessageDecode
 use pilot_agent::wire::handshake::HandshakeMessage;
 use pilot_agent::wire::options::StreamOptions;
 use pilot_agent::wire::packet::HEADER_LEN;
+use pilot_agent::wire::punch::PunchMessage;
 use pilot_agent::wire::registry::framing::{encode_with, split_frame};
 use pilot_agent::wire::registry::{Request, Response};
 use pilot_agent::wire::registry_binary::{BinaryRequest, BinaryResponse};
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("message_frames", message_frames),
     ("options", options),
     ("packet", packet),
+    ("punch", punch),
     ("registry_binary", registry_binary),
     ("registry_json", registry_json),
     ("sack", sack),
@@ -68,6 +70,15 @@ pub fn beacon(data: &[u8]) {
         let mut again = Vec::new();
         message.encode(&mut again);
         assert_eq!(BeaconMessage::parse(&again), Ok(message));
+    }
+}
+
+/// Messages about punching.
+pub fn punch(data: &[u8]) {
+    if let Ok(message) = PunchMessage::parse(data) {
+        let mut again = Vec::new();
+        message.encode(&mut again);
+        assert_eq!(PunchMessage::parse(&again), Ok(message));
     }
 }
 

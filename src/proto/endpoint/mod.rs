@@ -23,6 +23,7 @@ mod network;
 mod path_mtu;
 mod peer;
 mod peers;
+mod punching;
 mod receive;
 mod streams;
 mod timers;
@@ -94,6 +95,7 @@ impl Default for EndpointConfig {
 enum TimerKey {
     Stream(StreamId),
     Peer(NodeId),
+    Punch,
 }
 
 /// See the [module](self).
@@ -129,6 +131,7 @@ pub struct Endpoint {
     strangers: RateLimiter<()>,
     orphans: Orphans<(NodeId, u16, u16)>,
     network: network::OwnNetwork,
+    punching: punching::Punching,
     stats: EndpointStats,
 }
 
@@ -162,6 +165,7 @@ impl Endpoint {
             strangers: RateLimiter::new(100.0, 100.0, 1),
             orphans: Orphans::new(),
             network: network::OwnNetwork::default(),
+            punching: punching::Punching::default(),
             stats: EndpointStats::default(),
             config,
         }
@@ -256,6 +260,7 @@ impl Endpoint {
                         }
                     }
                 }
+                TimerKey::Punch => self.punching_timeout(now, at),
                 TimerKey::Peer(node) => {
                     if let Some(peer) = self.peers.get_mut(&node)
                         && peer.armed == Some(at)

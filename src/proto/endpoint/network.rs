@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::{Endpoint, StreamId};
 use crate::proto::nat::NatKind;
-use crate::proto::path::{Candidate, PathPolicy, PathReport, SocketId, TrafficClass};
+use crate::proto::path::{Candidate, PathPolicy, PathReport, TrafficClass};
 use crate::wire::NodeId;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct OwnNetwork {
-    candidates: Vec<Candidate>,
-    nat: NatKind,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) nat: NatKind,
     mapping_lifetime: Option<Duration>,
     is_udp_blocked: bool,
     policy: PathPolicy,
@@ -58,7 +58,8 @@ impl Endpoint {
     }
 
     /// Addresses of this machine have changed, or it slept: every path must be proved anew.
-    pub fn handle_network_change(&mut self, _now: Instant) {
+    pub fn handle_network_change(&mut self, now: Instant) {
+        self.forget_punching(now);
         self.discover();
     }
 
@@ -68,10 +69,6 @@ impl Endpoint {
             self.network.policy = policy;
         }
     }
-
-    /// The driver has opened the sockets it was asked for, or as many as it could: their ports on
-    /// this machine, in order.
-    pub fn handle_sockets(&mut self, _now: Instant, _first: SocketId, _ports: &[u16]) {}
 
     /// Sets what a stream is, for the policy.
     pub fn set_class(&mut self, _id: StreamId, _class: TrafficClass) {}

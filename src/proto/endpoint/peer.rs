@@ -39,6 +39,11 @@ pub(super) struct LoosePacket {
 }
 
 impl LoosePacket {
+    /// Whether somebody wants this sent, rather than the protocol.
+    pub(super) fn is_use(&self) -> bool {
+        self.header.protocol != Protocol::Control || self.is_question()
+    }
+
     /// Whether this is a ping, whose answer the path can wait for. Nothing answers a datagram or
     /// a keep-alive, and a probe is about a path of its own.
     pub(super) fn is_question(&self) -> bool {
@@ -92,6 +97,8 @@ pub struct Peer {
     pub(super) last_sent: Option<Instant>,
     pub(super) last_received: Option<Instant>,
     pub(super) last_used: Instant,
+    /// It is on the relay, while in use.
+    pub(super) relayed: Option<super::punching::Relayed>,
     pub(super) armed: Option<Instant>,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
@@ -127,6 +134,7 @@ impl Peer {
             last_sent: None,
             last_received: None,
             last_used: now,
+            relayed: None,
             armed: None,
             bytes_sent: 0,
             bytes_received: 0,

@@ -35,7 +35,7 @@ impl Endpoint {
         }
         match BeaconMessage::parse(datagram) {
             Ok(BeaconMessage::DiscoverReply { endpoint }) => {
-                self.events.push_back(EndpointEvent::Observed(endpoint));
+                self.on_observed(now, from.socket, endpoint);
             }
             Ok(BeaconMessage::PunchCommand { endpoint }) => {
                 for _ in 0..PUNCHES {
@@ -79,7 +79,7 @@ impl Endpoint {
                 let outcome = peer.tunnel.handle_key_request(now, &key);
                 self.after_exchange(now, via, node, outcome);
             }
-            Ok(TunnelFrame::Punch) => {}
+            Ok(TunnelFrame::Punch) => self.on_punch_frame(via),
             // Plaintext is never sent and never accepted.
             Ok(TunnelFrame::Plain(_)) | Err(_) => self.stats.dropped_malformed += 1,
         }
@@ -161,6 +161,9 @@ impl Endpoint {
         let is_earlier = due.is_some_and(|at| peer.armed.is_none_or(|armed| at < armed));
         if peer.tunnel.has_events() || is_earlier || moved {
             self.after_tunnel(now, sender);
+        }
+        if let Via::Direct(from) = via {
+            self.on_direct_frame(now, sender, from);
         }
         match packet.header.protocol {
             Protocol::Stream => self.handle_stream_packet(now, &packet),

@@ -95,6 +95,9 @@ impl Endpoint {
         peer.last_used = now;
         self.expect_answer(now, node, route);
         self.on_run(now, node, route, size);
+        if route == Via::Relay {
+            self.on_relayed(now, node);
+        }
         Some(Transmit { destination, segment_size: size })
     }
 
@@ -158,6 +161,9 @@ impl Endpoint {
         let destination = self.destination(route)?;
         if packet.is_question() {
             self.expect_answer(now, node, route);
+        }
+        if route == Via::Relay && packet.is_use() {
+            self.on_relayed(now, node);
         }
         Some(Transmit { destination, segment_size: buf.len() })
     }

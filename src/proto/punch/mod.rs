@@ -73,6 +73,8 @@ pub enum PunchAction {
     Probe(Remote),
     /// Tell the peer, inside the tunnel.
     Tell(PunchMessage),
+    /// This socket has met the peer: it stays, until [`Puncher::release`].
+    Keep(SocketId),
     /// An attempt has ended.
     Ended(StopReason),
 }
@@ -249,6 +251,7 @@ impl Puncher {
             Phase::Probing(_) => {}
             Phase::Opening(opener) if opener.index(from.socket).is_some() => {
                 self.kept.push(from.socket);
+                self.act(node, PunchAction::Keep(from.socket));
             }
             // It may have met the main socket's port, too.
             Phase::Opening(opener) if opener.peer() != from.addr => return,
@@ -259,10 +262,10 @@ impl Puncher {
         self.end(now, done);
     }
 
-    /// Sockets that carry a path, or did.
+    /// Whether an attempt with this peer is under way.
     #[must_use]
-    pub fn kept(&self) -> &[SocketId] {
-        &self.kept
+    pub fn is_with(&self, node: NodeId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.node == node)
     }
 
     /// A path over this socket is no more.

@@ -222,7 +222,7 @@ impl Simulation {
                     self.later(2 * delay, Event::Told { to: peer, bytes });
                 }
             }
-            PunchAction::Ended(_) => {}
+            PunchAction::Keep(_) | PunchAction::Ended(_) => {}
         }
     }
 
