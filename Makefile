@@ -17,10 +17,11 @@ export PIP_QUIET := 1
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 LINKS_ARGS ?=
+NETLAB_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps venv build demo test test-rust test-python linkem interop lint format bench bench-full \
-  bench-links bench-peers bench-native bench-instructions fuzz clean
+.PHONY: help deps venv build demo test test-rust test-python linkem interop netlab lint format bench bench-full \
+  bench-links bench-relay bench-peers bench-native bench-instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -56,6 +57,11 @@ linkem: ## build the link emulator that tests and benchmarks put between network
 interop: build linkem ## our node and rendezvous against the Go daemon, also over bad links
 	$(PYTEST) tests/netlab tests/interop
 
+netlab: build linkem ## who reaches whom behind which NATs, and what connections survive; as root (25 min)
+	cd tests && ../$(BIN)/python -m netlab.matrix --peers ours --peers go --peers mixed \
+	  --peers mixed-back --write ../docs/traversal.md $(NETLAB_ARGS)
+	cd tests && ../$(BIN)/python -m netlab.events --full --write ../docs/traversal.md
+
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the built extension
 	cargo fmt --all --check
 	$(CLIPPY) -- -D warnings
@@ -80,6 +86,9 @@ bench-full: build linkem bench-peers bench-native ## the same with more of every
 
 bench-links: build linkem bench-peers ## streams and requests over slow, long and lossy links, as root
 	$(BIN)/python benches/links.py $(LINKS_ARGS)
+
+bench-relay: ## datagrams that a beacon relays, with one core and with two
+	cargo bench --locked --quiet --bench relay
 
 bench-peers: $(VENV)/.stamp-bench
 $(VENV)/.stamp-bench: pyproject.toml | venv

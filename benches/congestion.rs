@@ -42,9 +42,9 @@ fn links() -> Vec<(&'static str, Path, Duration)> {
 }
 
 fn main() {
+    print_many();
     print_single();
     print_shared();
-    print_many();
 }
 
 fn print_single() {

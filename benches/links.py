@@ -24,12 +24,16 @@ sys.path.insert(0, str(ROOT / "tests"))
 import links_report  # noqa: E402
 import machine  # noqa: E402
 from links_plan import (  # noqa: E402
+    BESIDE,
+    COUNT,
+    NEIGHBOURS,
     PARALLEL,
     RELAYED,
     REQUESTERS,
     REQUESTS,
     SENDERS,
     SIZE,
+    SMALL,
     STREAMS,
     Outcome,
     Scene,
@@ -128,7 +132,11 @@ async def measure(root: Path, scene: Scene, sender: Sender, outcome: Outcome, se
     run = Run(root, scene, sender, relayed=outcome.kind == "relayed stream", seed=seed)
     try:
         async with run as client:
-            if outcome.kind == "requests":
+            if outcome.kind == "beside":
+                alone = await client.call("round_trips", COUNT, SMALL)
+                beside = await client.call("beside_bulk", COUNT, SMALL)
+                outcome.add_beside(alone, beside)
+            elif outcome.kind == "requests":
                 outcome.add_fetch(await client.call("fetch", PARALLEL, SIZE))
             else:
                 times = await client.call("flow", scene.seconds, PIECE)
@@ -146,6 +154,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Outcome, Scene, Sender
         ("stream", STREAMS, SENDERS),
         ("relayed stream", STREAMS, RELAYED),
         ("requests", REQUESTS, REQUESTERS),
+        ("beside", BESIDE, NEIGHBOURS),
     ):
         for scene in scenes:
             for sender in senders:
@@ -187,7 +196,8 @@ def ceiling() -> list[dict[str, float]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kind", help="of: stream, relayed stream, requests; separated by ','")
+    kinds = "stream, relayed stream, requests, beside"
+    parser.add_argument("--kind", help=f"of: {kinds}; separated by ','")
     parser.add_argument("--scene", help="only the one of this name")
     parser.add_argument("--only", help="senders by name, or a part of it, separated by ';'")
     parser.add_argument("--seconds", type=float, help="watch streams no longer than this")

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from peers import Peer
 
 __all__ = [
+    "BESIDE",
+    "COUNT",
+    "NEIGHBOURS",
     "PARALLEL",
     "RELAYED",
     "REQUESTERS",
     "REQUESTS",
     "SENDERS",
     "SIZE",
+    "SMALL",
     "STREAMS",
     "Outcome",
     "Scene",
@@ -32,6 +36,8 @@ __all__ = [
 
 PARALLEL, SIZE = 50, 200 << 10
 """Requests at once, and what each is answered with."""
+SMALL, COUNT = 64, 300
+"""Bytes of a small request, and how many there are with and without a stream beside them."""
 MTU = 1500
 
 
@@ -79,6 +85,8 @@ STREAMS = (
     Scene("100M 200ms", 100, 200, seconds=10, after=4),
     Scene("500M 100ms 0.1%", 500, 100, "0.1%", seconds=9, after=5),
 )
+BESIDE = STREAMS[:3]
+"""Where small requests are asked beside a stream."""
 REQUESTS = (
     Scene("0%", 100, 20),
     Scene("1%", 100, 20, "1%"),
@@ -117,6 +125,16 @@ SENDERS = (
 )
 RELAYED = SENDERS[:2]
 """Those that have a relay."""
+NEIGHBOURS = (
+    Sender("pilot-agent, request()", OurRequest),
+    Sender("pilot-agent, streams", OurStream),
+    Sender("Go daemon, streams", GoSdk),
+    Sender("HTTP/2, BBR", Http2, "bbr"),
+    Sender("HTTP/2, CUBIC", Http2, "cubic"),
+    Sender("TLS conn. each, BBR", AsyncioTls, "bbr"),
+    Sender("TLS conn. each, CUBIC", AsyncioTls, "cubic"),
+)
+"""Those of which a stream and small requests go to the same peer."""
 REQUESTERS = (
     Sender("pilot-agent, request()", OurRequest),
     Sender("pilot-agent, streams", OurStream),
@@ -159,6 +177,12 @@ class Outcome:
         whole = len(times) * piece / scene.seconds
         self.add(mb_per_s=rate / 1e6, whole_mb_per_s=whole / 1e6)
         self.add(percent=100 * rate / scene.bytes_per_s)
+
+    def add_beside(self, alone: list[float], beside: list[float]) -> None:
+        """How long small requests took without and with a stream beside them."""
+        for name, times in (("alone", sorted(alone)), ("beside", sorted(beside))):
+            p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+            self.add(**{f"{name}_p50_ms": p50 * 1e3, f"{name}_p99_ms": p99 * 1e3})
 
     def add_fetch(self, times: list[float]) -> None:
         """When each answer was there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from links_plan import PARALLEL, REQUESTS, SIZE, STREAMS, Outcome, Scene
+from links_plan import BESIDE, PARALLEL, REQUESTS, SIZE, SMALL, STREAMS, Outcome, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +40,8 @@ def text(record: dict[str, Any]) -> str:
         "seconds for all (p99/p50)"
     )
     lines += table(title, "requests", REQUESTS, _requests)
+    title = f"Requests of {SMALL} B, ms alone > beside a stream: p50, p99"
+    lines += table(title, "beside", BESIDE, _beside)
     lines += _doubts(outcomes)
     return "\n".join(lines)
 
@@ -70,6 +72,14 @@ def _rate(outcome: Outcome) -> str:
 def _requests(outcome: Outcome) -> str:
     seconds, spread = outcome.median("all_s"), outcome.median("p99_by_p50")
     return "-" if seconds is None or spread is None else f"{seconds:.2f} ({spread:.2f})"
+
+
+def _beside(outcome: Outcome) -> str:
+    def pair(name: str) -> str:
+        alone, beside = (outcome.median(f"{when}_{name}_ms") for when in ("alone", "beside"))
+        return "-" if alone is None or beside is None else f"{alone:.0f}>{beside:.0f}"
+
+    return f"{pair('p50')}, {pair('p99')}"
 
 
 def _ceiling(figures: list[dict[str, float]]) -> str:

@@ -18,6 +18,7 @@ use pilot_agent::wire::punch::PunchMessage;
 use pilot_agent::wire::registry::framing::{encode_with, split_frame};
 use pilot_agent::wire::registry::{Request, Response};
 use pilot_agent::wire::registry_binary::{BinaryRequest, BinaryResponse};
+use pilot_agent::wire::stun::{StunMessage, is_stun};
 use pilot_agent::wire::tunnel::split_sealed;
 use pilot_agent::wire::{
     Addr, BeaconMessage, Packet, SackBlocks, SocketAddr, TunnelFrame, WireError,
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("registry_binary", registry_binary),
     ("registry_json", registry_json),
     ("sack", sack),
+    ("stun", stun),
     ("tunnel", tunnel),
 ];
 
@@ -208,6 +210,18 @@ pub fn sack(data: &[u8]) {
         blocks.encode(&mut again);
         assert_eq!(again, data[..again.len()]);
     }
+}
+
+/// STUN messages.
+pub fn stun(data: &[u8]) {
+    let parsed = StunMessage::parse(data).ok();
+    let again = match parsed {
+        Some(StunMessage::Request(request)) => request.encode(),
+        Some(StunMessage::Success(success)) => success.encode(),
+        None => return,
+    };
+    assert!(is_stun(data) && is_stun(&again));
+    assert_eq!(StunMessage::parse(&again).ok(), parsed);
 }
 
 /// Tunnel frames.

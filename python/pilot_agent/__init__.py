@@ -52,6 +52,17 @@ from .message import (
     TrustRequest,
 )
 from .node import Node
+from .path import (
+    Candidate,
+    Events,
+    NatInfo,
+    NetworkChanged,
+    PathChanged,
+    PathInfo,
+    PathPolicy,
+    PathReport,
+    Route,
+)
 from .payload import JSON, Payload
 from .rendezvous import Rendezvous
 from .simulation import LinkCounters, Simulation, SimulationCounters
@@ -61,9 +72,11 @@ from .trust import Trust
 __all__ = [
     "JSON",
     "AgentInfo",
+    "Candidate",
     "ConnectionRefused",
     "Datagram",
     "DatagramPort",
+    "Events",
     "ForkedProcessError",
     "HostnameTaken",
     "IdentityError",
@@ -74,9 +87,15 @@ __all__ = [
     "Listener",
     "LocalError",
     "Message",
+    "NatInfo",
+    "NetworkChanged",
     "Node",
     "NodeClosed",
     "NodeInfo",
+    "PathChanged",
+    "PathInfo",
+    "PathPolicy",
+    "PathReport",
     "Payload",
     "PayloadTooLarge",
     "Peer",
@@ -93,6 +112,7 @@ __all__ = [
     "Request",
     "RequestFailed",
     "RequestTimeout",
+    "Route",
     "Simulation",
     "SimulationCounters",
     "Stream",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from . import _native
     from .message import Peer
+    from .path import Traffic
 
 __all__ = ["Connecting"]
 
@@ -30,6 +31,7 @@ class Connecting(Base):
         port: int,
         *,
         nodelay: bool = True,
+        traffic: Traffic = "normal",
         timeout: float | None = DEFAULT_TIMEOUT,
         limit: int = DEFAULT_LIMIT,
     ) -> Opening[Stream]:
@@ -39,6 +41,8 @@ class Connecting(Base):
             peer: Hostname, address, or node id.
             port: Port at the peer.
             nodelay: Send small writes at once instead of collecting them (Nagle).
+            traffic: What it carries, for the path policy: ``"normal"``, ``"bulk"`` (much of it, it
+                can wait) or ``"control"`` (little of it, it must arrive soon); see `PathPolicy`.
             timeout: Longest wait for the peer, in seconds; `None` for no limit.
             limit: Longest line that `Stream.readline` accepts, in bytes.
 
@@ -51,7 +55,7 @@ class Connecting(Base):
         """
 
         async def open_() -> Stream:
-            native = await self._open(peer, port, nodelay, timeout)
+            native = await self._open(peer, port, nodelay, traffic, timeout)
             return Stream(self._scope, native, limit)
 
         return Opening(open_)
@@ -62,6 +66,7 @@ class Connecting(Base):
         port: int,
         *,
         nodelay: bool = True,
+        traffic: Traffic = "normal",
         timeout: float | None = DEFAULT_TIMEOUT,
         limit: int = DEFAULT_LIMIT,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -73,6 +78,8 @@ class Connecting(Base):
             peer: Hostname, address, or node id.
             port: Port at the peer.
             nodelay: Send small writes at once instead of collecting them (Nagle).
+            traffic: What it carries, for the path policy: ``"normal"``, ``"bulk"`` (much of it, it
+                can wait) or ``"control"`` (little of it, it must arrive soon); see `PathPolicy`.
             timeout: Longest wait for the peer, in seconds; `None` for no limit.
             limit: Bytes that the reader buffers, and its longest line.
 
@@ -82,7 +89,7 @@ class Connecting(Base):
         Raises:
             PilotError: What `open_stream` raises.
         """
-        native = await self._open(peer, port, nodelay, timeout)
+        native = await self._open(peer, port, nodelay, traffic, timeout)
         loop = self._scope.loop
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -150,10 +157,10 @@ class Connecting(Base):
         )
 
     async def _open(
-        self, peer: Peer, port: int, nodelay: bool, timeout: float | None
+        self, peer: Peer, port: int, nodelay: bool, traffic: Traffic, timeout: float | None
     ) -> _native.Stream:
         return await self._scope.run(
             lambda bridge, token: self._native.open_stream(
-                bridge, token, peer, port, nodelay, timeout
+                bridge, token, peer, port, nodelay, traffic, timeout
             )
         )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._bridge import Scope
     from .message import Peer
+    from .path import Traffic
 
 __all__ = ["Messaging"]
 
@@ -50,7 +51,12 @@ class Messaging(Base):
         self._message_handler: MessageHandler | None = None
 
     async def send(
-        self, peer: Peer, payload: Payload, *, timeout: float | None = DEFAULT_TIMEOUT
+        self,
+        peer: Peer,
+        payload: Payload,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        traffic: Traffic = "normal",
     ) -> None:
         """Sends a message; returns when the peer's node has it.
 
@@ -61,6 +67,8 @@ class Messaging(Base):
             peer: Hostname, address, or node id.
             payload: `bytes`, `str`, or what JSON takes.
             timeout: Longest wait for the acknowledgement, in seconds; `None` for no limit.
+            traffic: What it is, for the path policy: ``"normal"``, ``"bulk"`` (much of it, it can
+                wait) or ``"control"`` (little of it, it must arrive soon). See `PathPolicy`.
 
         Raises:
             PeerNotFound: No such hostname or node.
@@ -75,7 +83,7 @@ class Messaging(Base):
         kind, data = encode(payload)
         if not otel.is_enabled():
             future: asyncio.Future[None] = self._create_future()
-            if number := self._calls.send(peer, kind, data, timeout, future):
+            if number := self._calls.send(peer, kind, data, traffic, timeout, future):
                 try:
                     return await future
                 except BaseException:
@@ -84,7 +92,7 @@ class Messaging(Base):
         with otel.outgoing("send", peer, len(data)) as headers:
             await self._scope.run(
                 lambda bridge, token: self._native.send(
-                    bridge, token, peer, kind, data, headers, timeout
+                    bridge, token, peer, kind, data, headers, traffic, timeout
                 )
             )
         return None
@@ -108,7 +116,12 @@ class Messaging(Base):
         )
 
     async def request(
-        self, peer: Peer, payload: Payload, *, timeout: float | None = DEFAULT_TIMEOUT
+        self,
+        peer: Peer,
+        payload: Payload,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        traffic: Traffic = "normal",
     ) -> Reply:
         """Asks a peer and waits for the answer of its handler.
 
@@ -116,6 +129,8 @@ class Messaging(Base):
             peer: Hostname, address, or node id.
             payload: `bytes`, `str`, or what JSON takes.
             timeout: Longest wait for the answer, in seconds; `None` for no limit.
+            traffic: What it is, for the path policy: ``"normal"``, ``"bulk"`` (much of it, it can
+                wait) or ``"control"`` (little of it, it must arrive soon). See `PathPolicy`.
 
         Returns:
             The answer.
@@ -131,7 +146,7 @@ class Messaging(Base):
             # The usual case, without a layer between this coroutine and the future: a program
             # may have thousands of them under way.
             future: asyncio.Future[Reply] = self._create_future()
-            if number := self._calls.request(peer, kind, data, timeout, future):
+            if number := self._calls.request(peer, kind, data, traffic, timeout, future):
                 try:
                     return await future
                 except BaseException:
@@ -140,7 +155,7 @@ class Messaging(Base):
         with otel.outgoing("request", peer, len(data)) as headers:
             sender, reply_kind, reply, reply_headers = await self._scope.run(
                 lambda bridge, token: self._native.request(
-                    bridge, token, peer, kind, data, headers, timeout
+                    bridge, token, peer, kind, data, headers, traffic, timeout
                 )
             )
         return Reply(sender, reply, reply_kind, dict(reply_headers))

@@ -10,6 +10,7 @@ __all__ = [
     "Bridge",
     "Calls",
     "DatagramPort",
+    "Events",
     "Lease",
     "Listener",
     "Node",
@@ -29,13 +30,39 @@ __version__: str
 
 _Headers: TypeAlias = list[tuple[str, str]]
 _Path: TypeAlias = Literal["direct", "relay"]
+_Transport: TypeAlias = Literal["udp", "websocket"]
 _PayloadKind: TypeAlias = Literal["bytes", "text", "json"]
 _Kind: TypeAlias = Literal["bytes", "text", "json", "file"]
 _Message: TypeAlias = tuple[str, str | None, int, _Kind, bytes, _Headers, str | None, Path | None]
 _Request: TypeAlias = tuple[int, str, str | None, _PayloadKind, bytes, _Headers]
 _Reply: TypeAlias = tuple[str, _PayloadKind, bytes, _Headers]
 _TrustAnswer: TypeAlias = tuple[Literal["granted", "undecided", "refused"], str]
-_Pong: TypeAlias = tuple[str, float, _Path, str]
+_Pong: TypeAlias = tuple[str, float, _Path, str, float | None, int | None]
+_Traffic: TypeAlias = Literal["normal", "bulk", "control"]
+_Rule: TypeAlias = Literal["any", "direct-only", "duplicate"]
+_Policy: TypeAlias = tuple[bool, bool, bool, _Rule, _Rule, _Rule]
+_Route: TypeAlias = tuple[_Path, str | None]
+_PathState: TypeAlias = Literal["unknown", "probing", "valid", "suspect", "dead"]
+_PathReport: TypeAlias = tuple[
+    _Path,
+    str | None,
+    _PathState,
+    bool,
+    float | None,
+    float | None,
+    int | None,
+    float | None,
+]
+_PathInfo: TypeAlias = tuple[str, str, float | None, list[_PathReport]]
+_Event: TypeAlias = (
+    tuple[Literal["path"], float, str, str | None, _Route | None, _Route]
+    | tuple[Literal["network"], float, str | None]
+)
+_Behavior: TypeAlias = Literal[
+    "unknown", "open", "endpoint-independent", "address-dependent", "address-and-port-dependent"
+]
+_Nat: TypeAlias = tuple[str, _Behavior, _Behavior, bool | None, str, float | None]
+_Candidate: TypeAlias = tuple[str, Literal["host", "observed", "mapped", "configured"]]
 _LinkCounters: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 _Counters: TypeAlias = tuple[_LinkCounters, _LinkCounters]
 
@@ -59,6 +86,7 @@ class _NodeInfo(TypedDict):
     public_key: bytes
     local_addr: str
     observed_addr: str | None
+    transport: _Transport
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool
@@ -118,6 +146,7 @@ class Calls:
         peer: str | int,
         kind: str,
         data: bytes | bytearray,
+        traffic: _Traffic,
         seconds: float | None,
         future: Future[Any],
     ) -> int: ...
@@ -126,6 +155,7 @@ class Calls:
         peer: str | int,
         kind: str,
         data: bytes | bytearray,
+        traffic: _Traffic,
         seconds: float | None,
         future: Future[Any],
     ) -> int: ...
@@ -140,6 +170,7 @@ class Lease:
 class Node:
     def identity(self) -> tuple[str, int, str | None, bytes]: ...
     def info(self) -> _NodeInfo: ...
+    def network(self) -> tuple[_Nat, list[_Candidate]]: ...
     def peers(self) -> list[_PeerInfo]: ...
     def resolve(self, peer: str | int) -> Future[tuple[str, int]]: ...
     def find(
@@ -156,6 +187,7 @@ class Node:
         kind: str,
         data: bytes | bytearray,
         headers: _Headers,
+        traffic: _Traffic,
         seconds: float | None,
     ) -> tuple[Op | None, None]: ...
     def send_file(
@@ -169,11 +201,17 @@ class Node:
         kind: str,
         data: bytes | bytearray,
         headers: _Headers,
+        traffic: _Traffic,
         seconds: float | None,
     ) -> tuple[Op | None, _Reply | None]: ...
     def ping(
         self, bridge: Bridge, token: int, peer: str | int, seconds: float | None
     ) -> tuple[Op | None, _Pong | None]: ...
+    def path(
+        self, bridge: Bridge, token: int, peer: str | int, seconds: float | None
+    ) -> tuple[Op | None, _PathInfo | None]: ...
+    def events(self) -> Events: ...
+    def set_path_policy(self, peer: str | int | None, policy: _Policy) -> Future[None]: ...
     def open_stream(
         self,
         bridge: Bridge,
@@ -181,6 +219,7 @@ class Node:
         peer: str | int,
         port: int,
         nodelay: bool,
+        traffic: _Traffic,
         seconds: float | None,
     ) -> tuple[Op | None, Stream | None]: ...
     def send_datagram(
@@ -228,6 +267,7 @@ class Simulation:
 
 @final
 class Stream:
+    def set_traffic(self, name: _Traffic) -> None: ...
     def set_congestion(self, name: str) -> None: ...
     @property
     def peer(self) -> str: ...
@@ -263,6 +303,13 @@ class DatagramPort:
     def close(self) -> None: ...
 
 @final
+class Events:
+    @property
+    def dropped(self) -> int: ...
+    def poll_event(self, alarm: Alarm) -> _Event | None: ...
+    def close(self) -> None: ...
+
+@final
 class Rendezvous:
     @property
     def address(self) -> str: ...
@@ -282,6 +329,8 @@ def start_rendezvous(
     store: Path | None,
     tls_listen: str | None,
     certificate: tuple[Path, Path] | None,
+    peers: list[str],
+    advertise: str | None,
 ) -> tuple[Op | None, Rendezvous | None]: ...
 def shutdown() -> None: ...
 def process() -> int: ...

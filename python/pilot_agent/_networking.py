@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ._base import Base
+from .message import Pong
+from .path import Events, path_info, policy_parts
 from .simulation import Simulation
 
 if TYPE_CHECKING:
     from .message import Peer
+    from .path import PathInfo, PathPolicy
 
 __all__ = ["Networking"]
 
@@ -17,7 +20,75 @@ Direction: TypeAlias = Literal["both", "in", "out"]
 
 
 class Networking(Base):
-    """Simulates networks."""
+    """Shows paths and what happens to them, takes policies, simulates networks."""
+
+    async def ping(self, peer: Peer, *, timeout: float | None = 5.0) -> Pong:
+        """Measures the round trip to a peer.
+
+        Args:
+            peer: Hostname, address, or node id.
+            timeout: Longest wait, in seconds; `None` for no limit.
+
+        Returns:
+            Time and path, and what is known of that path.
+
+        Raises:
+            RequestTimeout: No answer in time.
+            PilotError: What `send` raises.
+        """
+        parts = await self._scope.run(
+            lambda bridge, token: self._native.ping(bridge, token, peer, timeout)
+        )
+        return Pong(*parts)
+
+    async def path(self, peer: Peer, *, timeout: float | None = 5.0) -> PathInfo:
+        """Tells how packets for a peer travel. Where there is no tunnel yet, it makes one.
+
+        Args:
+            peer: Hostname, address, or node id.
+            timeout: Longest wait, in seconds; `None` for no limit.
+
+        Returns:
+            The path in use, and the others that are known.
+
+        Raises:
+            RequestTimeout: The peer does not answer in time.
+            PilotError: What `send` raises.
+
+        Example:
+            >>> path = await node.path("bob")
+            >>> print(f"{path.kind} via {path.endpoint}, {path.rtt} s, {path.loss} lost")
+        """
+        parts = await self._scope.run(
+            lambda bridge, token: self._native.path(bridge, token, peer, timeout)
+        )
+        return path_info(parts)
+
+    def events(self) -> Events:
+        """Watches paths and network, from now on.
+
+        Returns:
+            An async iterator and async context manager of `PathChanged` and `NetworkChanged`.
+
+        Raises:
+            NodeClosed: The node is closed.
+        """
+        self._scope.check()
+        return Events(self._scope, self._native.events())
+
+    async def set_path_policy(self, peer: Peer | None, policy: PathPolicy) -> None:
+        """Says which paths may be used, and what for. Takes effect at once.
+
+        Args:
+            peer: Whom it is for; `None` for all that have no policy of their own.
+            policy: The policy.
+
+        Raises:
+            PeerNotFound: No such hostname.
+            NodeClosed: The node is closed.
+        """
+        self._scope.check()
+        await self._native.set_path_policy(peer, policy_parts(policy))
 
     def simulate(
         self,

@@ -5,6 +5,8 @@
 | directory of identities | `home` | `PILOT_HOME` | - | `~/.pilot-agent` |
 | rendezvous | `rendezvous` | `PILOT_RENDEZVOUS` | `rendezvous` | `"embedded"` |
 | UDP address | `listen` | - | `listen` | any port of every address |
+| reached from outside at | `public_endpoint` | - | `public_endpoint` | found out |
+| may ask the router for a port | `port_mapping` | - | `port_mapping` | `true` |
 | visible to all | `public` | - | `public` | `true` |
 | received files | `inbox` | - | `inbox` | `<home>/inbox/<hostname>` |
 | peer is lost after | `peer_timeout` | - | `peer_timeout` | 30 seconds |
@@ -34,6 +36,8 @@ __all__ = ["home_directory", "settings"]
 FILE_SETTINGS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "rendezvous": str,
     "listen": str,
+    "public_endpoint": str,
+    "port_mapping": bool,
     "public": bool,
     "inbox": str,
     "peer_timeout": (int, float),

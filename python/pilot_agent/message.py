@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from .path import Candidate, NatInfo, PathKind
     from .payload import Kind
 
 __all__ = [
@@ -35,8 +36,6 @@ Peer: TypeAlias = str | int
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 """What nearly all messages travel with."""
-
-Path_: TypeAlias = Literal["direct", "relay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +146,16 @@ class Pong:
         rtt: Round-trip time, in seconds.
         path: ``"direct"`` from socket to socket, or ``"relay"`` through the beacon.
         endpoint: The UDP address that packets are sent to.
+        loss: Share of packets that this path lost of late, from 0 to 1, once measured.
+        path_mtu: Bytes of UDP payload that it carries, once something large went there.
     """
 
     address: str
     rtt: float
-    path: Path_
+    path: PathKind
     endpoint: str
+    loss: float | None = None
+    path_mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ class PeerInfo:
     hostname: str | None
     public_key: bytes | None
     encrypted: bool
-    path: Path_
+    path: PathKind
     endpoint: str | None
     rtt: float | None
     path_mtu: int | None
@@ -214,6 +217,9 @@ class NodeInfo:
         public_key: Its Ed25519 key.
         local_addr: The UDP address it is bound to.
         observed_addr: The UDP address that the rendezvous saw, once it answered.
+        nat: What stands between it and the others, as far as that is known.
+        candidates: The addresses that peers are told, best first.
+        transport: How the beacon is reached: ``udp``, or ``websocket`` while UDP is blocked.
         rendezvous: Where the registry is.
         hosts_rendezvous: Whether this node hosts the embedded rendezvous right now.
         registered: Whether the registry answers.
@@ -231,6 +237,9 @@ class NodeInfo:
     public_key: bytes
     local_addr: str
     observed_addr: str | None
+    nat: NatInfo
+    candidates: tuple[Candidate, ...]
+    transport: Literal["udp", "websocket"]
     rendezvous: str
     hosts_rendezvous: bool
     registered: bool

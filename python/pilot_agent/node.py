@@ -16,7 +16,8 @@ from ._networking import Networking
 from ._opening import Opening
 from .config import home_directory, settings
 from .errors import InvalidArgument
-from .message import AgentInfo, NodeInfo, PeerInfo, Pong
+from .message import AgentInfo, NodeInfo, PeerInfo
+from .path import Candidate, NatInfo, policy_parts
 from .trust import Trust
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .message import Peer
+    from .path import PathPolicy
     from .stream import Congestion
 
 __all__ = ["Node"]
@@ -53,6 +55,8 @@ class Node(Messaging, Connecting, Networking):
         rendezvous: str | None = None,
         home: str | os.PathLike[str] | None = None,
         listen: str | None = None,
+        public_endpoint: str | None = None,
+        port_mapping: bool | None = None,
         public: bool | None = None,
         capabilities: Sequence[str] = (),
         inbox: str | os.PathLike[str] | None = None,
@@ -62,6 +66,7 @@ class Node(Messaging, Connecting, Networking):
         max_message: int | None = None,
         inbox_limit: int | None = None,
         congestion: Congestion | None = None,
+        paths: PathPolicy | None = None,
     ) -> Opening[Self]:
         """Starts a node: ``await`` it, or enter it with ``async with``.
 
@@ -74,6 +79,10 @@ class Node(Messaging, Connecting, Networking):
                 one that the first node of this machine hosts.
             home: Directory of identities and pinned keys.
             listen: UDP address to bind, such as ``"127.0.0.1:4000"`` or ``":4000"``.
+            public_endpoint: Address under which others reach this node from outside, such as
+                ``"192.0.2.1:4000"``, where it cannot be found out: a port forwarded by hand.
+            port_mapping: Whether the router may be asked to forward a port to this node; by
+                default it is.
             public: Whether every agent may find this one and connect.
             capabilities: What this agent can do, in words that others search for; at most 16 of
                 at most 64 bytes.
@@ -86,6 +95,8 @@ class Node(Messaging, Connecting, Networking):
             inbox_limit: Bytes of messages that wait to be taken; more are not acknowledged.
             congestion: What decides how fast this node's streams send: ``"bbr"`` (the default),
                 ``"cubic"`` or ``"newreno"``; see ``docs/performance.md``.
+            paths: Which paths may be used, and what for, with peers that have no policy of their
+                own (`set_path_policy`).
 
         Returns:
             The node, once awaited or entered.
@@ -104,6 +115,8 @@ class Node(Messaging, Connecting, Networking):
         options = {
             "rendezvous": rendezvous,
             "listen": listen,
+            "public_endpoint": public_endpoint,
+            "port_mapping": port_mapping,
             "public": public,
             "capabilities": list(capabilities),
             "inbox": inbox,
@@ -113,6 +126,7 @@ class Node(Messaging, Connecting, Networking):
             "max_message": max_message,
             "inbox_limit": inbox_limit,
             "congestion": congestion,
+            "paths": None if paths is None else policy_parts(paths),
         }
         return Opening(partial(cls._start, hostname, home_directory(home), options))
 
@@ -161,7 +175,9 @@ class Node(Messaging, Connecting, Networking):
         Raises:
             NodeClosed: The node is closed.
         """
-        return NodeInfo(**self._native.info())
+        nat, candidates = self._native.network()
+        known = tuple(Candidate(*candidate) for candidate in candidates)
+        return NodeInfo(**self._native.info(), nat=NatInfo(*nat), candidates=known)
 
     def peers(self) -> list[PeerInfo]:
         """Returns the peers that this node has a tunnel with, or is making one.
@@ -170,25 +186,6 @@ class Node(Messaging, Connecting, Networking):
             NodeClosed: The node is closed.
         """
         return [PeerInfo(**fields) for fields in self._native.peers()]
-
-    async def ping(self, peer: Peer, *, timeout: float | None = 5.0) -> Pong:
-        """Measures the round trip to a peer.
-
-        Args:
-            peer: Hostname, address, or node id.
-            timeout: Longest wait, in seconds; `None` for no limit.
-
-        Returns:
-            Time and path.
-
-        Raises:
-            RequestTimeout: No answer in time.
-            PilotError: What `send` raises.
-        """
-        parts = await self._scope.run(
-            lambda bridge, token: self._native.ping(bridge, token, peer, timeout)
-        )
-        return Pong(*parts)
 
     async def find(self, query: str, *, limit: int = 10) -> list[AgentInfo]:
         """Finds agents by what they can do.

@@ -13,6 +13,7 @@ from .errors import InvalidArgument
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -48,6 +49,8 @@ class Rendezvous:
         tls_listen: str | None = None,
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,
+        peers: Iterable[str] = (),
+        advertise: str | None = None,
     ) -> Opening[Self]:
         """Starts a rendezvous: ``await`` it, or enter it with ``async with``.
 
@@ -59,6 +62,10 @@ class Rendezvous:
             tls_cert: The certificate chain for TLS (PEM). By default the rendezvous makes its own
                 and keeps it beside the database; agents learn its fingerprint as they register.
             tls_key: The key of `tls_cert` (PEM); by default in the same file.
+            peers: The other rendezvous of a cluster, ``host:port`` each. Agents at one are then
+                relayed to agents at another.
+            advertise: ``host:port`` by which agents know this one, for the list of a cluster's
+                beacons; by default `listen`, unless that is ``0.0.0.0`` or ``[::]``.
 
         Returns:
             The rendezvous, once awaited or entered.
@@ -74,7 +81,8 @@ class Rendezvous:
         if tls_cert is not None:
             files = (Path(tls_cert), Path(tls_cert if tls_key is None else tls_key))
         path = None if store is None else Path(store)
-        return Opening(partial(cls._start, listen, path, tls_listen, files))
+        others = list(peers)
+        return Opening(partial(cls._start, listen, path, tls_listen, files, others, advertise))
 
     @classmethod
     async def _start(
@@ -83,12 +91,14 @@ class Rendezvous:
         store: Path | None,
         tls_listen: str | None,
         files: tuple[Path, Path] | None,
+        peers: list[str],
+        advertise: str | None,
     ) -> Self:
         scope = Scope()
         try:
             native = await scope.run(
                 lambda bridge, token: _native.start_rendezvous(
-                    bridge, token, listen, store, tls_listen, files
+                    bridge, token, listen, store, tls_listen, files, peers, advertise
                 ),
                 join=True,
             )

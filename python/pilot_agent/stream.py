@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from . import _native
     from ._bridge import Scope
+    from .path import Traffic
 
 __all__ = ["Congestion", "Listener", "Stream"]
 
@@ -281,6 +282,18 @@ class Stream:
             pass
         finally:
             self._readable.wake()
+
+    def set_traffic(self, traffic: Traffic) -> None:
+        """Says what this end sends, for the path policy of its node.
+
+        Args:
+            traffic: ``"normal"``, ``"bulk"`` or ``"control"``; see `PathPolicy`.
+
+        Raises:
+            InvalidArgument: There is no such class.
+            StreamReset: The stream is over.
+        """
+        self._native.set_traffic(traffic)
 
     def set_congestion(self, congestion: Congestion) -> None:
         """Chooses what decides how fast this end sends; it starts anew.

@@ -11,9 +11,12 @@ from .node import Node
 from .rendezvous import Rendezvous
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from .simulation import Simulation
 
 __all__ = ["LocalNetwork"]
 
@@ -34,6 +37,7 @@ class LocalNetwork:
         self._stack = contextlib.AsyncExitStack()
         self._rendezvous: Rendezvous | None = None
         self._directory: Path | None = None
+        self._nodes: list[Node] = []
 
     @property
     def rendezvous(self) -> str:
@@ -68,6 +72,7 @@ class LocalNetwork:
             "listen": "127.0.0.1:0",
         }
         node = await Node.start(hostname, **{**defaults, **options})
+        self._nodes.append(node)
         return await self._stack.enter_async_context(node)
 
     async def nodes(self, *hostnames: str) -> tuple[Node, ...]:
@@ -80,6 +85,33 @@ class LocalNetwork:
             The nodes, in the same order.
         """
         return tuple([await self.node(hostname) for hostname in hostnames])
+
+    @contextlib.contextmanager
+    def simulate(self, *, seed: int = 0, **conditions: Any) -> Iterator[tuple[Simulation, ...]]:
+        """Puts a bad network between the nodes that were started so far, until the end of ``with``.
+
+        Each node is in one of its own, for what it sends: a datagram from one to another meets
+        one of them, and a round trip two.
+
+        Args:
+            seed: What happens to datagrams follows from it, differently for each node.
+            **conditions: What `Node.simulate` takes.
+
+        Yields:
+            The simulations, in the order in which the nodes were started.
+
+        Example:
+            >>> with network.simulate(loss=0.03, delay=0.02):
+            ...     await alice.request("bob", "still there?")
+        """
+        with contextlib.ExitStack() as stack:
+            open_nodes = [node for node in self._nodes if not node.is_closed]
+            yield tuple(
+                stack.enter_context(
+                    node.simulate(**{"direction": "out", **conditions}, seed=seed + number)
+                )
+                for number, node in enumerate(open_nodes)
+            )
 
     async def __aenter__(self) -> Self:
         """Starts the rendezvous."""

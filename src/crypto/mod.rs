@@ -9,11 +9,13 @@
 //! | [`suite`] | X25519, and how a shared secret becomes a key |
 //! | [`aead`] | AES-256-GCM in place |
 //! | [`replay`] | the window of 256 counters |
+//! | [`cookie`] | what only we can have given out |
 //!
 //! Randomness and time are inputs, as everywhere below `net`. The only part of the outside world
 //! that this layer touches is the file system, in `identity_file` and `pins`.
 
 pub mod aead;
+pub mod cookie;
 pub mod identity;
 pub mod identity_file;
 pub mod node_id;

@@ -1,19 +1,23 @@
-//! A registry's client: one TCP connection, many calls in flight, every wait bounded.
+//! A registry's client: one connection, many calls in flight, every wait bounded.
 //!
 //! A task owns the connection. Calls are written as they come and answered in order, as the
 //! protocol has no request ids. The connection is made by the first call and made again by the
-//! first call after it broke, with growing pauses while that fails. A call that was in flight
-//! when a connection broke is repeated once: registries close idle connections after minutes.
+//! first call after it broke, with growing pauses while that fails, drawn at random: the clients
+//! of a registry that comes back must not all meet it at once. A call that was in flight when a
+//! connection broke is repeated once: registries close idle connections after minutes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::dial::{DialError, Dialed, Server, Way, dial, race};
+use super::jitter::jitter;
+use crate::wire::registry::framing::split_frame;
 use crate::wire::registry::{ErrorCode, Request, Response};
 
 mod connection;
@@ -34,9 +38,10 @@ pub struct RegistryTimeouts {
     pub reply: Duration,
     /// For a call as a whole, with queueing, reconnection and repetition. Default 10 s.
     pub call: Duration,
-    /// The pause after a failed connection attempt, doubled with each failure. Default 50 ms.
+    /// The pause after a failed connection attempt, doubled with each failure; what is really
+    /// waited is between half of it and all. Default 50 ms.
     pub min_backoff: Duration,
-    /// The longest such pause. Default 2 s.
+    /// The longest such pause. Default 1 s: who waits notices within it that the registry is back.
     pub max_backoff: Duration,
 }
 
@@ -47,7 +52,7 @@ impl Default for RegistryTimeouts {
             reply: Duration::from_secs(5),
             call: Duration::from_secs(10),
             min_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_secs(2),
+            max_backoff: Duration::from_secs(1),
         }
     }
 }
@@ -122,12 +127,14 @@ pub enum RegistryError {
 pub struct RegistryClient {
     jobs: mpsc::Sender<Job>,
     link: watch::Receiver<Option<SocketAddr>>,
+    reconnects: Arc<watch::Sender<()>>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     addr: String,
+    server: Arc<Server>,
     timeouts: RegistryTimeouts,
 }
 
@@ -152,11 +159,35 @@ impl RegistryClient {
     /// Needs a tokio runtime around it.
     #[must_use]
     pub fn new(addr: impl Into<String>, timeouts: RegistryTimeouts) -> Self {
-        let shared = Arc::new(Shared { addr: addr.into(), timeouts });
+        Self::of(Arc::new(Server::plain(addr)), timeouts)
+    }
+
+    /// The same by all ways that lead to `server`.
+    #[must_use]
+    pub fn of(server: Arc<Server>, timeouts: RegistryTimeouts) -> Self {
+        let addr = server.name().to_owned();
+        let shared = Arc::new(Shared { addr, server, timeouts });
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (link_changed, link) = watch::channel(None);
-        tokio::spawn(run(shared.clone(), queue, link_changed));
-        Self { jobs, link, shared }
+        let (reconnects, to_reconnect) = watch::channel(());
+        tokio::spawn(run(shared.clone(), queue, link_changed, to_reconnect));
+        Self { jobs, link, reconnects: Arc::new(reconnects), shared }
+    }
+
+    /// Makes the connection ahead of the first call, which then does not wait for it. Follow
+    /// [`link`](Self::link) to know when it stands.
+    pub fn prepare(&self) {
+        // A call that nobody waits for makes the connection, and is not sent.
+        let (reply, _) = oneshot::channel();
+        let deadline = Instant::now() + self.shared.timeouts.call;
+        let request = Request::BeaconList {};
+        let _ = self.jobs.try_send(Job { request, reply, deadline, is_repeated: false });
+    }
+
+    /// Gives the connection up, or the attempt at one, and does not pause before the next: the
+    /// network has changed, and what went over the old one would be missed only after seconds.
+    pub fn reconnect(&self) {
+        self.reconnects.send_replace(());
     }
 
     /// As [`Self::new`], but proves that a registry is there by asking it for its beacons.
@@ -207,6 +238,12 @@ impl RegistryClient {
         &self.shared.addr
     }
 
+    /// Which registry it is, and the ways to it.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.shared.server
+    }
+
     /// The local end of the connection, while there is one. Await a change of it to learn at
     /// once that the registry went away.
     #[must_use]
@@ -220,17 +257,38 @@ impl Shared {
         RegistryError::Hung { addr: self.addr.clone(), request, after }
     }
 
-    async fn connect(&self) -> Result<TcpStream, RegistryError> {
+    async fn connect(&self) -> Result<Dialed, RegistryError> {
         let limit = self.timeouts.connect;
-        let unreachable = |reason| RegistryError::Unreachable { addr: self.addr.clone(), reason };
-        match timeout(limit, TcpStream::connect(&self.addr)).await {
-            Ok(Ok(stream)) => {
-                // Requests are small and somebody waits for each.
-                let _ = stream.set_nodelay(true);
-                Ok(stream)
+        let attempt = |way: Way| async move {
+            let mut dialed = dial(&way, self.server.proxies(), limit).await?;
+            if way.is_guess {
+                timeout_at(Instant::now() + limit, probe(&mut dialed))
+                    .await
+                    .map_err(|_| DialError::TimedOut(limit))??;
             }
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable(format!("no connection within {limit:?}"))),
+            Ok::<_, DialError>(dialed)
+        };
+        race(self.server.registry_ways(), attempt).await.map_err(|error| {
+            RegistryError::Unreachable { addr: self.addr.clone(), reason: error.to_string() }
+        })
+    }
+}
+
+/// Sees that a registry is there, for port 443 may well be a web server's.
+async fn probe(dialed: &mut Dialed) -> Result<(), DialError> {
+    let failed = |reason: &dyn std::fmt::Display| DialError::Stranger(reason.to_string());
+    let mut frame = Vec::new();
+    Request::BeaconList {}.encode(&mut frame).map_err(|error| failed(&error))?;
+    dialed.io.write_all(&frame).await.map_err(|error| failed(&error))?;
+    dialed.io.flush().await.map_err(|error| failed(&error))?;
+    let mut answer = Vec::new();
+    loop {
+        if let Some((body, _)) = split_frame(&answer).map_err(|error| failed(&error))? {
+            Response::parse(body).map_err(|error| failed(&error))?;
+            return Ok(());
+        }
+        if dialed.io.read_buf(&mut answer).await.map_err(|error| failed(&error))? == 0 {
+            return Err(failed(&"no registry is there"));
         }
     }
 }
@@ -240,6 +298,7 @@ async fn run(
     shared: Arc<Shared>,
     mut queue: mpsc::Receiver<Job>,
     link: watch::Sender<Option<SocketAddr>>,
+    mut reconnects: watch::Receiver<()>,
 ) {
     let mut waiting = VecDeque::new();
     let mut backoff = shared.timeouts.min_backoff;
@@ -249,15 +308,35 @@ async fn run(
             let Some(job) = queue.recv().await else { return };
             waiting.push_back(job);
         }
-        sleep_until(not_before).await;
-        match shared.connect().await {
-            Ok(stream) => {
-                link.send_replace(stream.local_addr().ok());
-                let mut connection = Connection::new(&shared, stream);
-                let is_open = connection.serve(&mut waiting, &mut queue).await;
+        tokio::select! {
+            () = sleep_until(not_before) => {}
+            _ = reconnects.changed() => {}
+        }
+        reconnects.mark_unchanged();
+        let connected = tokio::select! {
+            connected = shared.connect() => connected,
+            Ok(()) = reconnects.changed() => {
+                not_before = Instant::now();
+                continue;
+            }
+        };
+        match connected {
+            Ok(Dialed { io, local_addr }) => {
+                link.send_replace(local_addr);
+                let mut connection = Connection::new(&shared, io);
+                let is_open = tokio::select! {
+                    is_open = connection.serve(&mut waiting, &mut queue) => Some(is_open),
+                    Ok(()) = reconnects.changed() => None,
+                };
                 link.send_replace(None);
-                if !is_open {
-                    return;
+                match is_open {
+                    Some(true) => {}
+                    Some(false) => return,
+                    None => {
+                        connection.abandon(&mut waiting);
+                        not_before = Instant::now();
+                        continue;
+                    }
                 }
                 if connection.has_answered() {
                     backoff = shared.timeouts.min_backoff;
@@ -273,7 +352,7 @@ async fn run(
                 }
             }
         }
-        not_before = Instant::now() + backoff;
+        not_before = Instant::now() + backoff / 2 + jitter(backoff / 2);
         backoff = (backoff * 2).min(shared.timeouts.max_backoff);
     }
 }

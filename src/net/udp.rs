@@ -57,6 +57,24 @@ impl UdpIo {
             }
             other => other?,
         };
+        Self::around(socket)
+    }
+
+    /// Binds another socket to the same port. From now on the kernel shares senders out among
+    /// them, and what is sent from any comes from the one port.
+    ///
+    /// # Errors
+    /// What the operating system says; other systems than Linux do not share.
+    pub fn bind_beside(&self) -> io::Result<Self> {
+        if !cfg!(target_os = "linux") {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&self.socket).set_reuse_port(true)?;
+        Self::around(Self::open_shared(self.local, true)?)
+    }
+
+    fn around(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let local = socket.local_addr()?;
         let bound = Self { socket: Arc::new(socket), state, local, is_v6: local.is_ipv6() };
@@ -76,10 +94,18 @@ impl UdpIo {
     }
 
     fn open(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        Self::open_shared(listen, false)
+    }
+
+    fn open_shared(listen: SocketAddr, shares: bool) -> io::Result<std::net::UdpSocket> {
         let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
         if listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
             socket.set_only_v6(false)?;
         }
+        #[cfg(target_os = "linux")]
+        socket.set_reuse_port(shares)?;
+        #[cfg(not(target_os = "linux"))]
+        let _ = shares;
         socket.set_nonblocking(true)?;
         socket.bind(&listen.into())?;
         Ok(socket.into())

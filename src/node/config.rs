@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::proto::path::PathPolicy;
 use crate::proto::stream::StreamConfig;
 
 /// Settings of a node; [`NodeConfig::default`] works.
@@ -18,6 +19,11 @@ pub struct NodeConfig {
     pub home: Option<PathBuf>,
     /// UDP address to bind. The default is every address, IPv6 and IPv4, any free port.
     pub listen: SocketAddr,
+    /// Where others reach this node from outside, if that is not to be found out: a port that was
+    /// forwarded by hand, the address of a load balancer.
+    pub public_endpoint: Option<SocketAddr>,
+    /// Whether the router may be asked to forward a port to this node (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
     /// Whether every agent of the rendezvous may find this one and connect.
     pub public: bool,
     /// Whether whoever asks for trust gets it. Otherwise requests wait for
@@ -29,8 +35,11 @@ pub struct NodeConfig {
     pub inbox: Option<PathBuf>,
     /// How long `start` may take.
     pub start_timeout: Duration,
-    /// Time between heartbeats to the registry.
+    /// Time between heartbeats to the registry. What keeps the node reachable through its NAT are
+    /// other, smaller datagrams.
     pub heartbeat: Duration,
+    /// Which paths may be used, and what for, with peers that have no policy of their own.
+    pub paths: PathPolicy,
     /// Settings of every stream.
     pub stream: StreamConfig,
     /// Largest message, in bytes.
@@ -46,12 +55,15 @@ impl Default for NodeConfig {
             rendezvous: None,
             home: None,
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+            public_endpoint: None,
+            port_mapping: true,
             public: true,
             trust_auto_approve: false,
             capabilities: Vec::new(),
             inbox: None,
             start_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
+            paths: PathPolicy::default(),
             stream: StreamConfig::default(),
             max_message: 64 << 20,
             inbox_limit: 256 << 20,

@@ -12,9 +12,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::attend::{Attendance, Leave};
+use super::carrier::Detour;
+use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
 use super::sockets::{Helpers, SocketOrder};
@@ -183,10 +185,14 @@ pub(super) struct Core {
     pub(super) attendance: Attendance,
     /// Keys that somebody presented for a node they do not belong to.
     pub(super) impostors: HashMap<NodeId, [u8; 32]>,
-    pub(super) observed: Option<std::net::SocketAddr>,
+    /// Where the beacon sees us. Told at each answer, also if it is the same as before.
+    pub(super) observed: watch::Sender<Option<std::net::SocketAddr>>,
+    pub(super) watchers: Watchers,
     pub(super) is_closed: bool,
     /// The bad network that the user wants to be in, if any.
     pub(super) simulator: Option<Box<Simulator>>,
+    /// What takes datagrams for the beacon off UDP.
+    pub(super) detour: Detour,
     /// Sockets beside the main one.
     pub(super) helpers: Helpers,
     socket_orders: mpsc::UnboundedSender<SocketOrder>,
@@ -218,9 +224,11 @@ impl Core {
             outcomes: HashMap::new(),
             attendance: Attendance::default(),
             impostors: HashMap::new(),
-            observed: None,
+            observed: watch::Sender::new(None),
+            watchers: Watchers::default(),
             is_closed: false,
             simulator: None,
+            detour: Detour::default(),
             helpers: Helpers::default(),
             socket_orders,
             upcalls,
@@ -252,6 +260,9 @@ impl Core {
                 },
             };
             let sent = match transmit.destination {
+                Remote { socket: SocketId::MAIN, addr } if self.detour.takes(addr) => {
+                    Ok(self.detour.push(&self.run, transmit.segment_size))
+                }
                 Remote { socket: SocketId::MAIN, addr } => {
                     udp.try_send(addr, &self.run, transmit.segment_size)
                 }
@@ -307,6 +318,7 @@ impl Core {
         if self.messenger.has_request() {
             effects.wake.append(&mut self.inbox.request);
         }
+        effects.wake.append(&mut self.watchers.woken);
         if std::mem::take(&mut self.inbox.has_room) {
             effects.wake.append(&mut self.inbox.room);
         }
@@ -352,14 +364,21 @@ impl Core {
                 self.upcall(Upcall::PeerLost(node));
             }
             EndpointEvent::HandshakeWaiting => self.upcall(Upcall::HandshakeWaiting),
-            EndpointEvent::Observed(endpoint) => self.observed = Some(endpoint),
+            EndpointEvent::Observed(endpoint) => {
+                self.detour.answered();
+                self.observed.send_replace(Some(endpoint));
+            }
+            EndpointEvent::PathChanged { node, from, to } => {
+                let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
+                self.watchers.path_changed(now, node, old, new);
+            }
             EndpointEvent::OpenSockets { first, count } => {
                 self.order(SocketOrder::Open { first, count });
             }
             EndpointEvent::CloseSockets { first, count } => {
                 self.order(SocketOrder::Close { first, count });
             }
-            EndpointEvent::PeerReady(_) | EndpointEvent::PathChanged { .. } => {}
+            EndpointEvent::PeerReady(_) => {}
         }
     }
 
@@ -398,6 +417,8 @@ impl Core {
         effects.wake.append(&mut self.inbox.message);
         effects.wake.append(&mut self.inbox.request);
         effects.wake.append(&mut self.inbox.room);
+        self.watchers.close();
+        effects.wake.append(&mut self.watchers.woken);
         self.pings.clear();
         effects
             .outcomes
@@ -556,7 +577,10 @@ impl Core {
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         match &mut self.simulator {
-            Some(simulator) => simulator.poll_transmit(now, &mut self.endpoint, &mut self.run),
+            Some(simulator) => {
+                let detour = self.detour.beacon();
+                simulator.poll_transmit(now, &mut self.endpoint, &mut self.run, detour)
+            }
             None => self.endpoint.poll_transmit(now, &mut self.run),
         }
     }

@@ -1,17 +1,23 @@
 //! Being registered, and staying so: register, heartbeat, recover, host the embedded rendezvous.
+//!
+//! Whatever hits all nodes at once, as a rendezvous that dies and comes back, must not bring them
+//! all back at one moment: pauses are drawn at random, up to the whole of their limit.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, Notify, RwLock, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::core::Shared;
 use super::error::NodeError;
 use super::rendezvous::EmbeddedHost;
 use crate::crypto::Identity;
+use crate::net::interfaces::source_toward;
+use crate::net::jitter::jitter;
 use crate::net::registry_client::{RegistryClient, RegistryError};
 use crate::proto::tunnel::LocalKeys;
 use crate::wire::NodeId;
@@ -19,9 +25,21 @@ use crate::wire::registry::{Base64, ErrorCode, Register, Request, Response};
 
 /// What this node registers as.
 pub const VERSION: &str = concat!("pilot-agent/", env!("CARGO_PKG_VERSION"));
-/// Pauses between attempts to come back after the registry went away, at first and at most.
-const RECOVER_FIRST: Duration = Duration::from_millis(50);
+/// Longest pauses before attempts to come back after the registry went away, at first and at all.
+const RECOVER_FIRST: Duration = Duration::from_millis(500);
 const RECOVER_MAX: Duration = Duration::from_secs(2);
+/// The same where the registry is embedded: some node of this machine must host it soon.
+const RECOVER_FIRST_EMBEDDED: Duration = Duration::from_millis(50);
+const RECOVER_MAX_EMBEDDED: Duration = Duration::from_millis(500);
+/// Least time between two registrations because this node's place has changed.
+const MOVE_GAP: Duration = Duration::from_secs(2);
+/// Those behind one router move at one moment.
+const MOVE_JITTER: Duration = Duration::from_millis(100);
+/// How long a registration waits for what the beacon sees after a move, once there is a
+/// connection.
+const MOVE_GRACE: Duration = Duration::from_millis(150);
+/// How long it waits for the connection.
+const MOVE_PATIENCE: Duration = Duration::from_secs(1);
 /// Leaving must not wait long for a registry that does not answer.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -33,17 +51,40 @@ pub(super) struct Profile {
     pub(super) capabilities: Vec<String>,
 }
 
+/// Where others may reach this node, as far as it knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// From outside.
+    pub(super) endpoint: Option<SocketAddr>,
+    /// From its own network.
+    pub(super) lan: Vec<SocketAddr>,
+}
+
+/// Why the registry is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reason {
+    Heartbeat,
+    Lost,
+    Moved,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) registry: RegistryClient,
     identity: Arc<Identity>,
-    listen_port: u16,
-    listen_ip: std::net::IpAddr,
+    local: SocketAddr,
+    place: watch::Sender<Place>,
+    /// What the registry knows of it.
+    registered_place: Mutex<Option<Place>>,
+    /// Asks for a heartbeat now.
+    nudged: Notify,
     pub(super) profile: RwLock<Profile>,
     host: Option<Mutex<EmbeddedHost>>,
     is_hosting: AtomicBool,
     is_registered: AtomicBool,
+    /// UDP is blocked: only the beacon reaches this node.
+    is_walled: AtomicBool,
 }
 
 impl Membership {
@@ -51,18 +92,22 @@ impl Membership {
         registry: RegistryClient,
         identity: Arc<Identity>,
         local: SocketAddr,
+        place: Place,
         profile: Profile,
         host: Option<EmbeddedHost>,
     ) -> Self {
         Self {
             registry,
             identity,
-            listen_port: local.port(),
-            listen_ip: local.ip(),
+            local,
+            place: watch::Sender::new(place),
+            registered_place: Mutex::default(),
+            nudged: Notify::new(),
             profile: RwLock::new(profile),
             is_hosting: AtomicBool::new(host.as_ref().is_some_and(EmbeddedHost::is_hosting)),
             host: host.map(Mutex::new),
             is_registered: AtomicBool::new(false),
+            is_walled: AtomicBool::new(false),
         }
     }
 
@@ -74,21 +119,63 @@ impl Membership {
         self.is_hosting.load(Ordering::Relaxed)
     }
 
+    /// This node may be reached here; the registry will know soon.
+    pub(super) fn place(&self, place: Place) {
+        self.place.send_if_modified(|known| {
+            let has_changed = *known != place;
+            *known = place;
+            has_changed
+        });
+    }
+
+    /// The network is another: the connection to the registry is given up, and what follows from
+    /// that makes another and registers anew.
+    pub(super) fn moved(&self) {
+        self.registry.reconnect();
+        self.nudge();
+    }
+
+    /// The rendezvous may have been away: ask it whether it still knows us.
+    pub(super) fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+
+    /// What the next registration says.
+    pub(super) fn set_walled(&self, is_walled: bool) {
+        self.is_walled.store(is_walled, Ordering::Relaxed);
+    }
+
+    /// The registration, without endpoints if UDP is blocked.
+    fn relay_only(&self, mut register: Register) -> Register {
+        if self.is_walled.load(Ordering::Relaxed) {
+            register.listen_addr = "0.0.0.0:0".to_owned();
+            register.lan_addrs.clear();
+            register.relay_only = true;
+        }
+        register
+    }
+
     /// Registers with everything that others can find, and returns the node id.
     pub(super) async fn register(&self) -> Result<NodeId, NodeError> {
         let profile = self.profile.read().await.clone();
+        let place = self.place.borrow().clone();
         let request = Register {
             hostname: profile.hostname.clone().unwrap_or_default(),
             version: VERSION.to_owned(),
-            ..Register::new(Base64(self.identity.public_key()), self.listen_addr().await)
+            lan_addrs: place.lan.iter().map(SocketAddr::to_string).collect(),
+            ..Register::new(Base64(self.identity.public_key()), self.listen_addr(&place).await)
         };
-        let (node, hostname) = match self.call_signed(Request::Register(request)).await? {
-            Response::RegisterOk { hostname_error, .. } if !hostname_error.is_empty() => {
-                return Err(NodeError::HostnameTaken(hostname_error));
-            }
-            Response::RegisterOk { node_id, hostname, .. } => (node_id, hostname),
-            other => return Err(self.nonsense(&other)),
-        };
+        let (node, hostname) =
+            match self.call_signed(Request::Register(self.relay_only(request))).await? {
+                Response::RegisterOk { hostname_error, .. } if !hostname_error.is_empty() => {
+                    return Err(NodeError::HostnameTaken(hostname_error));
+                }
+                Response::RegisterOk { node_id, hostname, tls_fingerprint, .. } => {
+                    self.registry.server().learn(&tls_fingerprint);
+                    (node_id, hostname)
+                }
+                other => return Err(self.nonsense(&other)),
+            };
         if let Some(wanted) = &profile.hostname
             && *wanted != hostname
         {
@@ -96,6 +183,7 @@ impl Membership {
             self.set_hostname(node, wanted).await?;
         }
         self.publish(node, &profile).await?;
+        *self.registered_place.lock().await = Some(place);
         self.is_registered.store(true, Ordering::Relaxed);
         Ok(node)
     }
@@ -155,9 +243,12 @@ impl Membership {
     /// Keeps the node registered, until it is aborted.
     pub(super) async fn keep(&self, shared: Arc<Shared>, heartbeat: Duration) {
         let mut link = self.registry.link();
+        let mut place = self.place.subscribe();
+        let mut may_move = Instant::now();
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(heartbeat) => {}
+            let reason = tokio::select! {
+                () = sleep(heartbeat - jitter(heartbeat / 5)) => Reason::Heartbeat,
+                () = self.nudged.notified() => Reason::Heartbeat,
                 changed = link.changed() => {
                     if changed.is_err() {
                         return;
@@ -165,29 +256,54 @@ impl Membership {
                     if link.borrow_and_update().is_some() {
                         continue;
                     }
+                    Reason::Lost
                 }
-            }
+                () = has_moved(&mut place, &self.registered_place) => {
+                    sleep_until(may_move).await;
+                    may_move = Instant::now() + MOVE_GAP;
+                    Reason::Moved
+                }
+            };
             let node = shared.look(|core| core.endpoint.node());
-            let request = self.sign(Request::Heartbeat { node_id: node, signature: None });
-            let is_gone = link.borrow().is_none();
-            if is_gone || self.registry.call(request).await.is_err() {
-                debug!("registry lost");
-                self.is_registered.store(false, Ordering::Relaxed);
-                let granted = self.recover().await;
-                if granted != node {
-                    // A foreign registry that lost its state. We take what we are given.
-                    warn!(was = %node, now = %granted, "the registry gave this node another id");
-                    let local = LocalKeys::new(granted, self.identity.clone());
-                    shared.act(|core, now| core.endpoint.set_local(now, local));
+            let is_known = match reason {
+                Reason::Heartbeat => {
+                    let request = self.sign(Request::Heartbeat { node_id: node, signature: None });
+                    self.registry.call(request).await.is_ok()
                 }
+                Reason::Lost | Reason::Moved => false,
+            };
+            if is_known {
+                continue;
             }
+            debug!(?reason, "registering again");
+            if reason != Reason::Moved {
+                self.is_registered.store(false, Ordering::Relaxed);
+            }
+            let granted = self.recover(reason).await;
+            if granted != node {
+                // A foreign registry that lost its state. We take what we are given.
+                warn!(was = %node, now = %granted, "the registry gave this node another id");
+                let local = LocalKeys::new(granted, self.identity.clone());
+                shared.act(|core, now| core.endpoint.set_local(now, local));
+            }
+            // The beacon believes that we are elsewhere once the registry does.
             shared.act(|core, _| core.endpoint.discover());
         }
     }
 
     /// Comes back: to the same registry, to another host of the embedded one, or as its host.
-    async fn recover(&self) -> NodeId {
-        let mut pause = RECOVER_FIRST;
+    async fn recover(&self, reason: Reason) -> NodeId {
+        let (first, max) = match self.host {
+            Some(_) => (RECOVER_FIRST_EMBEDDED, RECOVER_MAX_EMBEDDED),
+            None => (RECOVER_FIRST, RECOVER_MAX),
+        };
+        let mut pause = first;
+        if self.place.borrow().endpoint.is_none() || reason == Reason::Moved {
+            sleep(jitter(MOVE_JITTER)).await;
+            self.settle().await;
+        } else {
+            sleep(jitter(pause)).await;
+        }
         loop {
             if let Some(host) = &self.host {
                 let mut host = host.lock().await;
@@ -200,9 +316,18 @@ impl Membership {
                 Ok(granted) => return granted,
                 Err(error) => debug!(%error, "could not register"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RECOVER_MAX);
+            sleep(jitter(pause)).await;
+            pause = (pause * 2).min(max);
         }
+    }
+
+    /// After a move: connects, and meanwhile waits for what the beacon sees, as registering twice
+    /// takes longer.
+    async fn settle(&self) {
+        self.registry.prepare();
+        let (mut link, mut place) = (self.registry.link(), self.place.subscribe());
+        let _ = timeout(MOVE_PATIENCE, link.wait_for(Option::is_some)).await;
+        let _ = timeout(MOVE_GRACE, place.wait_for(|place| place.endpoint.is_some())).await;
     }
 
     /// Gives up hosting, when the start failed.
@@ -222,14 +347,17 @@ impl Membership {
         }
     }
 
-    /// Our UDP endpoint as the registry's network sees it.
-    async fn listen_addr(&self) -> String {
-        let ip = if self.listen_ip.is_unspecified() {
-            route_toward(self.registry.addr()).await.unwrap_or(self.listen_ip)
-        } else {
-            self.listen_ip
-        };
-        SocketAddr::new(ip, self.listen_port).to_string()
+    /// Our UDP endpoint for the registry, which takes the address from where we come and the port
+    /// from here. Until the beacon has told, ours must do; it is right where there is no NAT.
+    async fn listen_addr(&self, place: &Place) -> String {
+        if let Some(endpoint) = place.endpoint {
+            return endpoint.to_string();
+        }
+        let mut ip = self.local.ip();
+        if ip.is_unspecified() {
+            ip = route_toward(self.registry.addr()).await.unwrap_or(ip);
+        }
+        SocketAddr::new(ip, self.local.port()).to_string()
     }
 
     fn sign(&self, request: Request) -> Request {
@@ -263,13 +391,23 @@ impl Membership {
     }
 }
 
-/// The address of ours from which packets to `registry` leave. Connecting a UDP socket sends
-/// nothing; it only asks the routing table.
+/// The address of ours from which packets to `registry` leave.
 async fn route_toward(registry: &str) -> Option<std::net::IpAddr> {
-    let to = tokio::net::lookup_host(registry).await.ok()?.next()?;
-    let any: SocketAddr =
-        if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(to).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+    source_toward(tokio::net::lookup_host(registry).await.ok()?.next()?)
+}
+
+/// Returns when the registry believes us elsewhere than we are.
+async fn has_moved(place: &mut watch::Receiver<Place>, registered: &Mutex<Option<Place>>) {
+    loop {
+        // A place without endpoint is one in the making.
+        let known =
+            place.wait_for(|place| place.endpoint.is_some()).await.map(|place| place.clone());
+        let Ok(known) = known else { return std::future::pending().await };
+        if registered.lock().await.as_ref() != Some(&known) {
+            return;
+        }
+        if place.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }

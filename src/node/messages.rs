@@ -274,7 +274,7 @@ pub(super) fn to_content(payload: Payload) -> Result<Content, NodeError> {
     let pairs = payload.headers.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let headers = Headers::from_pairs(pairs)
         .map_err(|error| NodeError::Invalid(format!("message headers: {error}")))?;
-    Ok(Content { kind, headers, data: payload.data })
+    Ok(Content { kind, headers, data: payload.data, class: payload.class })
 }
 
 fn from_content(content: Content) -> Payload {
@@ -285,7 +285,7 @@ fn from_content(content: Content) -> Payload {
     };
     let headers =
         content.headers.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Payload { kind, data: content.data, headers }
+    Payload { kind, data: content.data, headers, class: content.class }
 }
 
 impl Messages {

@@ -9,22 +9,33 @@
 //! | `attend` | an event loop that receives, and sends in batches |
 //! | `sockets` | those beside the main one, while it punches through a NAT |
 //! | `resolver` | from a name to a peer, with pins |
+//! | `carrier` | UDP or, where that is blocked, a WebSocket to the beacon |
 //! | `rendezvous`, `membership` | which registry; staying registered; hosting the embedded one |
+//! | `first_look`, `whereabouts`, `network` | where this node is, and telling others of it |
+//! | `nat_probe`, `port_mapping` | what the NAT does, and what it is asked to do |
 //! | `services` | what a node offers by itself: echo, data exchange, trust handshake |
 //! | `simulate` | bad networks between the endpoint and the socket, for tests |
+//! | `paths`, `events` | how packets travel, what is wanted of that, and when it changes |
 //! | `trust` | who may reach this node while it is private |
 
 mod attend;
 mod calls;
+mod carrier;
 mod config;
 mod core;
 mod datagrams;
 mod driver;
 mod error;
+mod events;
 mod fair_lock;
+mod first_look;
 mod heap;
 mod membership;
 mod messages;
+mod nat_probe;
+mod network;
+mod paths;
+mod port_mapping;
 mod rendezvous;
 mod resolver;
 mod services;
@@ -35,6 +46,7 @@ mod stream;
 mod trust;
 mod types;
 mod views;
+mod whereabouts;
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -51,7 +63,9 @@ pub use calls::{Begun, Progress, Sink};
 pub use config::NodeConfig;
 pub use datagrams::DatagramPort;
 pub use error::NodeError;
+pub use events::{Events, NodeEvent};
 pub use membership::VERSION;
+pub use paths::{KnownPath, PathInfo, Route};
 pub use rendezvous::{EMBEDDED_PORT, RendezvousSpec};
 pub use simulate::{
     BadNetwork, Block, Direction, LinkCounters, LinkParams, Loss, Simulation, SimulationCounters,
@@ -61,7 +75,7 @@ pub use types::*;
 
 use self::core::Shared;
 use crate::crypto::StoredIdentity;
-use crate::proto::path::Via;
+use crate::proto::path::TrafficClass;
 use crate::wire::Addr;
 use membership::Membership;
 use messages::{Messages, impostor_error, within};
@@ -88,6 +102,7 @@ struct Inner {
     resolver: Arc<Resolver>,
     trust: Arc<trust::Trust>,
     membership: Arc<Membership>,
+    held_port: port_mapping::HeldPort,
     messages: Messages,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -239,9 +254,24 @@ impl Node {
         nodelay: bool,
         timeout: Duration,
     ) -> Result<NodeStream, NodeError> {
+        self.open_stream_for(TrafficClass::Normal, peer, port, nodelay, timeout).await
+    }
+
+    /// As [`open_stream`](Self::open_stream), for another class of traffic.
+    ///
+    /// # Errors
+    /// Why there is no stream.
+    pub async fn open_stream_for(
+        &self,
+        class: TrafficClass,
+        peer: &PeerRef,
+        port: u16,
+        nodelay: bool,
+        timeout: Duration,
+    ) -> Result<NodeStream, NodeError> {
         let deadline = Instant::now() + timeout;
         let Inner { shared, resolver, .. } = &*self.inner;
-        let opening = open(shared, resolver, peer, port, nodelay);
+        let opening = open(shared, resolver, class, peer, port, nodelay);
         within(peer, "open_stream", timeout, deadline, opening)
             .await
             .map_err(|error| self.blame_impostor(peer, error))
@@ -291,12 +321,7 @@ impl Node {
         let (address, rtt, via) = within(peer, "ping", timeout, deadline, pinging)
             .await
             .map_err(|error| self.blame_impostor(peer, error))?;
-        let (path, endpoint) = match via {
-            Via::Direct(remote) => (PathKind::Direct, Some(remote.addr)),
-            Via::Relay => (PathKind::Relay, self.inner.shared.look(|core| core.endpoint.beacon())),
-        };
-        let endpoint = endpoint.unwrap_or_else(|| self.local_addr());
-        Ok(Pong { address, rtt, path, endpoint })
+        Ok(self.pong(address, rtt, via))
     }
 
     /// Sends a datagram: once, unordered, perhaps lost.
@@ -360,7 +385,7 @@ impl Node {
         let _ = tokio::time::timeout(CLOSE_LINGER, drained).await;
         inner.shared.close();
         inner.trust.wake();
-        inner.membership.leave(self.address().node).await;
+        tokio::join!(inner.membership.leave(self.address().node), inner.held_port.release());
         let mut tasks =
             std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
@@ -381,6 +406,7 @@ impl Node {
 async fn open(
     shared: &Arc<Shared>,
     resolver: &Resolver,
+    class: TrafficClass,
     peer: &PeerRef,
     port: u16,
     nodelay: bool,
@@ -393,6 +419,7 @@ async fn open(
         let id = core.endpoint.connect(now, target.addr, port, nodelay).map_err(|error| {
             NodeError::PeerUnreachable { peer: peer.to_string(), reason: error.to_string() }
         })?;
+        core.endpoint.set_class(id, class);
         NodeStream::new(shared, core, id).ok_or(NodeError::Closed)
     })?;
     let connected = poll_fn(|cx| stream.poll_connected(cx)).await;

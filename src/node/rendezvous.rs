@@ -8,6 +8,8 @@ use std::str::FromStr;
 use tracing::info;
 
 use super::error::NodeError;
+use crate::net::dial::{CompatUrl, Proxies, Server};
+use crate::net::tls::{Fingerprint, TlsError};
 use crate::server::{Rendezvous, RendezvousConfig, ServerError};
 
 /// Port of the embedded rendezvous, TCP and UDP, on loopback.
@@ -27,6 +29,10 @@ pub enum RendezvousSpec {
         registry: String,
         /// `host:port` of the beacon (UDP).
         beacon: String,
+        /// Where its WebSocket is, if not on the registry's port.
+        compat: Option<CompatUrl>,
+        /// Its certificate. With it, the registry is spoken to over TLS, too.
+        pin: Option<Fingerprint>,
     },
 }
 
@@ -50,12 +56,34 @@ impl RendezvousSpec {
     }
 }
 
+impl RendezvousSpec {
+    /// The same with all ways to it.
+    pub(super) fn server(&self) -> Result<Server, NodeError> {
+        match self {
+            Self::Embedded { .. } => Ok(Server::plain(self.registry())),
+            Self::Remote { registry, compat, pin, .. } => {
+                let proxies =
+                    Proxies::from_env().map_err(|error| NodeError::Invalid(error.to_string()))?;
+                Ok(Server::new(registry, compat.clone(), *pin, proxies))
+            }
+        }
+    }
+}
+
 impl fmt::Display for RendezvousSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded { port } => write!(f, "embedded:{port}"),
-            Self::Remote { registry, beacon } if registry == beacon => f.write_str(registry),
-            Self::Remote { registry, beacon } => write!(f, "registry={registry},beacon={beacon}"),
+            Self::Remote { registry, beacon, compat, pin } => {
+                match registry == beacon {
+                    true => f.write_str(registry)?,
+                    false => write!(f, "registry={registry},beacon={beacon}")?,
+                }
+                if let Some(compat) = compat {
+                    write!(f, ",compat={compat}")?;
+                }
+                pin.map_or(Ok(()), |pin| write!(f, ",pin={pin}"))
+            }
         }
     }
 }
@@ -67,7 +95,8 @@ impl FromStr for RendezvousSpec {
         let invalid = || {
             NodeError::Invalid(format!(
                 "rendezvous {text:?} is not understood; give host:port, embedded, embedded:port, \
-                 or registry=host:port,beacon=host:port"
+                 or registry=host:port,beacon=host:port, each perhaps with \
+                 ,compat=wss://host:port/v1/compat and ,pin=sha256:<hex>"
             ))
         };
         if text == "embedded" {
@@ -83,17 +112,31 @@ impl FromStr for RendezvousSpec {
                     && port.parse::<u16>().is_ok_and(|port| port != 0)
             })
         };
-        let (registry, beacon) = match text.split_once(',') {
-            Some((registry, beacon)) => (
-                registry.strip_prefix("registry=").ok_or_else(invalid)?,
-                beacon.trim_start().strip_prefix("beacon=").ok_or_else(invalid)?,
-            ),
-            None => (text, text),
+        let (mut registry, mut beacon, mut compat, mut pin) = (None, None, None, None);
+        let explained = |reason: &dyn fmt::Display| {
+            NodeError::Invalid(format!("rendezvous {text:?} is not understood: {reason}"))
         };
-        if !is_endpoint(registry) || !is_endpoint(beacon) {
-            return Err(invalid());
+        for part in text.split(',').map(str::trim) {
+            match part.split_once('=') {
+                None => (registry, beacon) = (Some(part), Some(part)),
+                Some(("registry", value)) => registry = Some(value),
+                Some(("beacon", value)) => beacon = Some(value),
+                Some(("compat", value)) => {
+                    compat = Some(value.parse().map_err(|reason: String| explained(&reason))?);
+                }
+                Some(("pin", value)) => {
+                    pin = Some(value.parse().map_err(|error: TlsError| explained(&error))?);
+                }
+                Some(_) => return Err(invalid()),
+            }
         }
-        Ok(Self::Remote { registry: registry.to_owned(), beacon: beacon.to_owned() })
+        match (registry, beacon) {
+            (Some(registry), Some(beacon)) if is_endpoint(registry) && is_endpoint(beacon) => {
+                let (registry, beacon) = (registry.to_owned(), beacon.to_owned());
+                Ok(Self::Remote { registry, beacon, compat, pin })
+            }
+            _ => Err(invalid()),
+        }
     }
 }
 
@@ -124,7 +167,10 @@ impl EmbeddedHost {
             return Ok(());
         }
         let bind = |store| {
-            Rendezvous::bind(RendezvousConfig { store, ..RendezvousConfig::new(self.listen) })
+            // A guest in this process takes no more than one of its threads.
+            let config =
+                RendezvousConfig { store, workers: 1, ..RendezvousConfig::new(self.listen) };
+            Rendezvous::bind(config)
         };
         let bound = match bind(Some(self.store.clone())).await {
             // Another process may still be closing the database, or the disk may be full: a
@@ -166,6 +212,17 @@ mod tests {
         assert_eq!((one.registry(), one.beacon()), (one.to_string(), one.to_string()));
         let two: RendezvousSpec = "registry=[::1]:1,beacon=b:2".parse().unwrap();
         assert_eq!((two.registry().as_str(), two.beacon().as_str()), ("[::1]:1", "b:2"));
+        let pin = format!("pin=sha256:{}", "ab".repeat(32));
+        for text in [
+            format!("h:1,compat=wss://c:443/v1/compat,{pin}"),
+            format!("registry=a:1,beacon=b:2,{pin}"),
+        ] {
+            assert_eq!(text.parse::<RendezvousSpec>().unwrap().to_string(), text);
+        }
+        for bad in ["h:1,compat=https://c", "h:1,pin=sha256:ab"] {
+            let error = bad.parse::<RendezvousSpec>().unwrap_err();
+            assert!(error.to_string().contains("is not understood: "), "{bad}: {error}");
+        }
         for bad in ["", "host", "host:", ":1", "host:0", "host:65536", "registry=a:1", "a:1,b:2"] {
             let error = bad.parse::<RendezvousSpec>().unwrap_err();
             assert!(error.to_string().contains("host:port"), "{bad}: {error}");

@@ -1,5 +1,6 @@
 //! Bringing a node up: identity, rendezvous, socket, registration, tasks.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,18 +10,23 @@ use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::carrier::Carrier;
 use super::config::NodeConfig;
 use super::core::{Core, Shared, Upcall};
 use super::driver::drive;
 use super::error::NodeError;
+use super::first_look::first_look;
 use super::membership::{Membership, Profile};
 use super::messages::Messages;
+use super::network::Network;
+use super::port_mapping::HeldPort;
 use super::rendezvous::{EmbeddedHost, RendezvousSpec};
 use super::resolver::Resolver;
 use super::sockets;
 use super::trust::{Trust, TrustStore};
 use super::types::PeerRef;
-use super::{Inner, Node, heap, services};
+use super::whereabouts::Whereabouts;
+use super::{Inner, Node, heap, paths, services};
 use crate::crypto::{Identity, IdentityError, KnownPeers, StoredIdentity};
 use crate::net::clock;
 use crate::net::registry_client::{RegistryClient, RegistryTimeouts};
@@ -49,6 +55,10 @@ pub(super) async fn start(config: NodeConfig) -> Result<Node, NodeError> {
 
 async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, NodeError> {
     config.stream.validate().map_err(|error| NodeError::Invalid(error.to_string()))?;
+    paths::validate(&config.paths)?;
+    if config.public_endpoint.is_some_and(|addr| addr.port() == 0 || addr.ip().is_unspecified()) {
+        return Err(NodeError::Invalid("a public endpoint needs an address and a port".to_owned()));
+    }
     let mut rng = StdRng::from_seed(os_seed()?);
     let home = home(&config)?;
     let (stored, identity, pins_path) = identity(&config, &home, &mut rng)?;
@@ -73,14 +83,37 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     })?;
     let local_addr = udp.local_addr();
 
-    let registry = RegistryClient::new(spec.registry(), RegistryTimeouts::default());
+    let registry = RegistryClient::of(Arc::new(spec.server()?), RegistryTimeouts::default());
+    let found = async {
+        let beacons = resolve_beacon(&spec).await?;
+        first_look(&udp, &beacons, &registry).await.ok_or_else(|| unresolved(&spec))
+    };
+    let (beacon, observed) = match found.await {
+        Ok(found) => found,
+        Err(error) => {
+            if let Some(host) = &mut host {
+                host.shutdown().await;
+            }
+            return Err(error);
+        }
+    };
+    let is_embedded = host.is_some();
+    let mut here = Whereabouts::new(local_addr, beacon, config.public_endpoint, is_embedded);
+    here.observed = observed;
     let profile = Profile {
         hostname: config.hostname.clone(),
         is_public: config.public,
         capabilities: config.capabilities.clone(),
     };
-    let membership =
-        Arc::new(Membership::new(registry.clone(), identity.clone(), local_addr, profile, host));
+    let membership = Membership::new(
+        registry.clone(),
+        identity.clone(),
+        local_addr,
+        here.place(),
+        profile,
+        host,
+    );
+    let membership = Arc::new(membership);
     let node = match membership.register().await {
         Ok(node) => node,
         Err(error) => {
@@ -88,8 +121,6 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
             return Err(error);
         }
     };
-    let beacon = resolve_beacon(&spec).await?;
-
     let endpoint_config = EndpointConfig {
         stream: Arc::new(config.stream.clone()),
         is_private: !config.public,
@@ -98,8 +129,8 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let local = LocalKeys::new(node, identity.clone());
     let mut endpoint = Endpoint::new(endpoint_config, local, os_seed()?);
     endpoint.set_beacon(Some(beacon));
+    endpoint.set_policy(None, config.paths);
     endpoint.listen(ports::MESSAGE);
-    endpoint.discover();
     let messenger_config = MessengerConfig {
         max_payload: config.max_message,
         inbox_limit: config.inbox_limit,
@@ -109,6 +140,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let (upcalls, upcall_queue) = mpsc::unbounded_channel();
     let (socket_orders, socket_queue) = mpsc::unbounded_channel();
     let core = Core::new(endpoint, messenger, upcalls, socket_orders);
+    core.observed.send_replace(observed);
     let shared = Arc::new(Shared::new(core, udp));
     let resolver = Arc::new(Resolver::new(
         registry,
@@ -117,7 +149,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         trusted.clone(),
         pins,
         pins_path,
-        matches!(spec, RendezvousSpec::Embedded { .. }),
+        is_embedded,
     ));
     let trust = Trust::new(shared.clone(), resolver.clone(), trusted);
 
@@ -134,8 +166,15 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     tasks.spawn(trust.clone().keep(heartbeat));
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
-    // Sends the discover that waits in the outbox.
-    shared.act(|_, _| ());
+    let held_port = HeldPort::default();
+    let may_map = config.port_mapping.then(|| held_port.clone());
+    let network =
+        Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
+    tasks.spawn(network.keep());
+    if membership.registry.server().has_compat() {
+        let (shared, membership) = (shared.clone(), membership.clone());
+        tasks.spawn(Carrier::new(shared, membership, identity.clone(), rng).run());
+    }
 
     let inner = Inner {
         spec,
@@ -147,6 +186,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         resolver,
         trust,
         membership,
+        held_port,
         tasks: Mutex::new(tasks),
         config,
     };
@@ -230,17 +270,25 @@ fn identity(
     Ok((Some(stored), identity, Some(pins)))
 }
 
-async fn resolve_beacon(spec: &RendezvousSpec) -> Result<std::net::SocketAddr, NodeError> {
+/// Addresses of the beacon: the one that the system likes best of each family.
+pub(super) async fn resolve_beacon(spec: &RendezvousSpec) -> Result<Vec<SocketAddr>, NodeError> {
     let beacon = spec.beacon();
     let lookup = tokio::time::timeout(Duration::from_secs(3), tokio::net::lookup_host(&beacon));
-    let found = match lookup.await {
-        Ok(Ok(mut addrs)) => addrs.next(),
-        Ok(Err(_)) | Err(_) => None,
-    };
-    found.ok_or_else(|| NodeError::Rendezvous {
-        rendezvous: beacon,
+    let Ok(Ok(addrs)) = lookup.await else { return Err(unresolved(spec)) };
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for addr in addrs {
+        if found.iter().all(|known| known.is_ipv4() != addr.is_ipv4()) {
+            found.push(addr);
+        }
+    }
+    Ok(found)
+}
+
+fn unresolved(spec: &RendezvousSpec) -> NodeError {
+    NodeError::Rendezvous {
+        rendezvous: spec.beacon(),
         reason: "the beacon's host name cannot be resolved".to_owned(),
-    })
+    }
 }
 
 fn os_seed() -> Result<[u8; 32], NodeError> {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::core::{Core, Shared};
 use super::error::NodeError;
 use crate::proto::endpoint::{StreamEnds, StreamId};
+use crate::proto::path::TrafficClass;
 use crate::proto::stream::congestion::CongestionControl;
 use crate::proto::stream::{State, Stream, StreamError, StreamStats};
 use crate::wire::Addr;
@@ -89,6 +90,17 @@ impl NodeStream {
     /// Why nothing can be written any more.
     pub fn try_write_shared(&self, data: &Bytes) -> Result<usize, NodeError> {
         self.act(|core, _, id| core.endpoint.with_stream(id, |stream| stream.write_shared(data)))
+    }
+
+    /// Says what this end sends, for the path policy.
+    ///
+    /// # Errors
+    /// The stream is gone.
+    pub fn set_class(&self, class: TrafficClass) -> Result<(), NodeError> {
+        self.act(|core, _, id| {
+            core.endpoint.set_class(id, class);
+            Ok(())
+        })
     }
 
     /// Chooses another congestion control for what this end sends. It starts anew.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::proto::nat::NatKind;
+use crate::proto::path::{Candidate, TrafficClass};
 use crate::wire::{Addr, NodeId};
 
 /// Who to talk to: a node, or a hostname that the registry knows.
@@ -66,6 +68,8 @@ pub struct Payload {
     pub data: Bytes,
     /// Small texts that travel beside the payload (trace context); at most 8 KiB together.
     pub headers: Vec<(String, String)>,
+    /// How it may travel; the receiver does not learn it.
+    pub class: TrafficClass,
 }
 
 /// A message that has arrived.
@@ -116,6 +120,10 @@ pub struct Pong {
     pub path: PathKind,
     /// The UDP address packets are sent to (the beacon's, when relayed).
     pub endpoint: std::net::SocketAddr,
+    /// Share of datagrams that this path lost of late, from 0 to 1, where known.
+    pub loss: Option<f32>,
+    /// Bytes of UDP payload that this path carries, once something large was sent that way.
+    pub path_mtu: Option<u16>,
 }
 
 /// A datagram that has arrived.
@@ -182,6 +190,14 @@ pub struct NodeInfo {
     pub local_addr: std::net::SocketAddr,
     /// The UDP address the rendezvous saw, once it answered.
     pub observed_addr: Option<std::net::SocketAddr>,
+    /// Where others may reach it, best first.
+    pub candidates: Vec<Candidate>,
+    /// What kind of NAT it is behind.
+    pub nat: NatKind,
+    /// How long the NAT keeps a mapping that nobody uses, at least; once it is measured.
+    pub mapping_lifetime: Option<Duration>,
+    /// How the beacon is reached: `udp`, or `websocket` while UDP is blocked.
+    pub transport: &'static str,
     /// Where the registry is.
     pub rendezvous: String,
     /// Whether this node hosts the embedded rendezvous right now.

@@ -1,5 +1,6 @@
 //! What a node tells of itself, its peers, and the agents that the registry knows.
 
+use super::core::Core;
 use super::{AgentInfo, Node, NodeError, NodeInfo, PathKind, PeerInfo};
 use crate::net::clock;
 use crate::proto::endpoint::Peer;
@@ -13,38 +14,35 @@ impl Node {
     #[must_use]
     pub fn info(&self) -> NodeInfo {
         let inner = &self.inner;
-        let (peers, streams, observed, stats) = inner.shared.look(|core| {
-            let endpoint = &core.endpoint;
-            (endpoint.peers().count(), endpoint.stream_count(), core.observed, endpoint.stats())
-        });
         let profile = inner.membership.profile.try_read().ok();
-        NodeInfo {
-            address: self.address(),
-            hostname: self.hostname(),
-            public_key: inner.public_key,
-            local_addr: self.local_addr(),
-            observed_addr: observed,
-            rendezvous: inner.spec.to_string(),
-            hosts_rendezvous: inner.membership.is_hosting(),
-            registered: inner.membership.is_registered(),
-            public: profile.as_ref().map_or(inner.config.public, |profile| profile.is_public),
-            capabilities: profile
-                .map_or_else(|| inner.config.capabilities.clone(), |p| p.capabilities.clone()),
-            uptime: clock::now().saturating_duration_since(inner.started),
-            peers,
-            streams,
-            counters: vec![
-                ("datagrams_sent", stats.datagrams_sent),
-                ("datagrams_received", stats.datagrams_received),
-                ("bytes_sent", stats.bytes_sent),
-                ("bytes_received", stats.bytes_received),
-                ("dropped_malformed", stats.dropped_malformed),
-                ("dropped_unauthenticated", stats.dropped_unauthenticated),
-                ("dropped_invalid", stats.dropped_invalid),
-                ("dropped_limited", stats.dropped_limited),
-                ("streams_opened", stats.streams_opened),
-            ],
-        }
+        let public = profile.as_ref().map_or(inner.config.public, |profile| profile.is_public);
+        let capabilities =
+            profile.map_or_else(|| inner.config.capabilities.clone(), |p| p.capabilities.clone());
+        let hosts_rendezvous = inner.membership.is_hosting();
+        let registered = inner.membership.is_registered();
+        inner.shared.look(|core| {
+            let endpoint = &core.endpoint;
+            NodeInfo {
+                address: Addr::global(endpoint.node()),
+                hostname: inner.config.hostname.clone(),
+                public_key: inner.public_key,
+                local_addr: inner.shared.udp.local_addr(),
+                observed_addr: *core.observed.borrow(),
+                transport: if core.detour.beacon().is_some() { "websocket" } else { "udp" },
+                nat: endpoint.nat(),
+                mapping_lifetime: endpoint.mapping_lifetime(),
+                candidates: endpoint.candidates().to_vec(),
+                rendezvous: inner.spec.to_string(),
+                hosts_rendezvous,
+                registered,
+                public,
+                capabilities,
+                uptime: clock::now().saturating_duration_since(inner.started),
+                peers: endpoint.peers().count(),
+                streams: endpoint.stream_count(),
+                counters: counters(core),
+            }
+        })
     }
 
     /// The peers it has, or is making, a tunnel with.
@@ -104,6 +102,24 @@ impl Node {
             other => Err(membership.nonsense(&other)),
         }
     }
+}
+
+fn counters(core: &Core) -> Vec<(&'static str, u64)> {
+    let (stats, paths) = (core.endpoint.stats(), core.watchers.counters);
+    vec![
+        ("datagrams_sent", stats.datagrams_sent),
+        ("datagrams_received", stats.datagrams_received),
+        ("bytes_sent", stats.bytes_sent),
+        ("bytes_received", stats.bytes_received),
+        ("dropped_malformed", stats.dropped_malformed),
+        ("dropped_unauthenticated", stats.dropped_unauthenticated),
+        ("dropped_invalid", stats.dropped_invalid),
+        ("dropped_limited", stats.dropped_limited),
+        ("streams_opened", stats.streams_opened),
+        ("paths_upgraded", paths.upgraded),
+        ("paths_lost", paths.lost),
+        ("paths_moved", paths.moved),
+    ]
 }
 
 fn path_kind(route: Option<Via>) -> PathKind {

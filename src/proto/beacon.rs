@@ -1,72 +1,65 @@
 //! The beacon as a state machine: tells nodes their endpoint, introduces them, relays for them.
 //!
-//! Nothing that reaches a beacon is authenticated, so its rules keep the harm small:
+//! Little that reaches a beacon is authenticated, so its rules keep the harm small:
 //!
 //! * Everybody is told the endpoint that a discover came from, but only nodes that the registry
 //!   beside it knows are noted, for ten minutes after their last word.
-//! * A noted node moves to another endpoint if the new address is its old one (a NAT that changed
-//!   the port, a restart) or the one it registered from (roaming: a node registers anew when its
-//!   address changes), or else once the old endpoint has been silent for 30 s. So a stranger who
-//!   says a node's number cannot take its relayed traffic while the node is there; should he take
-//!   it later, the node's next discover takes it back, and the traffic was sealed all along.
+//! * A node of ours that speaks from where it was not noted is challenged, and moves as soon as it
+//!   has proved itself, a round trip later ([`proof`]). From then on nothing else moves it, unless
+//!   it is silent for three minutes.
+//! * Others are believed without proof, also by a mere frame, if the new address is the old one (a
+//!   NAT that changed the port, a restart) or the one they registered from (roaming: a node
+//!   registers anew when its address changes), or else once the old endpoint has been silent for
+//!   30 s. So a stranger who says a node's number cannot take its relayed traffic while the node is
+//!   there; should he take it later, the node's next discover takes it back, and the traffic was
+//!   sealed all along.
 //! * Relaying and punching is for noted nodes, from the address they were noted with, toward noted
 //!   nodes; and nobody is led to a private node that does not trust the asker. Instead of what it
 //!   noted, a beacon that was just started believes the registry, whose addresses TCP has proved.
 //! * Nodes with a connection of their own instead of UDP are in [`attached`].
-//! * What goes to whoever asked is at most 15 bytes longer than what came, and each address may
-//!   send only so much: a beacon is of no use to flood others.
+//! * Each address and each node may send only so much, and no node can take the relay from others
+//!   ([`limits`]). What goes to whoever asked is at most 15 bytes longer than what came, and
+//!   challenges are never longer: a beacon is of no use to flood others.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::wire::NodeId;
-use crate::wire::beacon::{
-    BeaconMessage, DELIVER_HEADER_LEN, NOTIFY_HANDSHAKE, RELAY_HEADER_LEN, deliver_header,
-};
+use crate::wire::beacon::{BeaconMessage, NOTIFY_HANDSHAKE, NodeList};
 
 pub mod attached;
+mod cluster;
+mod config;
+mod limits;
+mod noted;
+mod proof;
+mod relay;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{Foreign, Stranger};
+pub use config::{BeaconConfig, BeaconStats};
+pub use proof::Claim;
+
+use cluster::{ANNOUNCE_WITHIN, Cluster};
+use limits::{Addresses, Capacity, Hints, Proofs};
+use noted::{Noted, Table};
+use proof::Cookies;
+use relay::Speaker;
+
 /// A node is forgotten this long after its last word.
 const EXPIRES_AFTER: Duration = Duration::from_secs(600);
-/// An endpoint silent for this long may be replaced by one at another address.
-const SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// What a beacon asks the registry beside it.
 pub trait Roster {
     /// The address that the node registered from, with the port it claims, 0 if none; `None` if
     /// it is not registered.
     fn registered(&self, node: NodeId) -> Option<SocketAddr>;
+    /// The identity that registered as this node.
+    fn public_key(&self, node: NodeId) -> Option<[u8; 32]>;
     /// Whether `requester` may learn the endpoint of `target`.
     fn may_punch(&self, requester: NodeId, target: NodeId) -> bool;
-}
-
-/// What a [`Beacon`] allows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BeaconConfig {
-    /// Nodes noted at once. Default 100,000, about 100 bytes each.
-    pub max_nodes: usize,
-    /// Relayed datagrams a second from one address, after a burst of as many as a quarter second
-    /// has; loopback is not limited. Default 100,000, which is a gigabit a second.
-    pub relays_per_sec: u32,
-    /// Discovers and punches a second from one address, after a burst of two seconds' worth;
-    /// loopback is not limited. Default 50.
-    pub requests_per_sec: u32,
-    /// Addresses whose rate is watched at once. Default 65,536.
-    pub max_sources: usize,
-}
-
-impl Default for BeaconConfig {
-    fn default() -> Self {
-        Self {
-            max_nodes: 100_000,
-            relays_per_sec: 100_000,
-            requests_per_sec: 50,
-            max_sources: 65_536,
-        }
-    }
 }
 
 /// What to do about a datagram.
@@ -83,62 +76,43 @@ pub enum Action {
         /// The first byte to send.
         start: usize,
     },
-}
-
-/// What a beacon did; plain counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BeaconStats {
-    /// Discovers that were answered.
-    pub discovers: u64,
-    /// Pairs of nodes that were introduced.
-    pub punches: u64,
-    /// Datagrams passed on.
-    pub relayed: u64,
-    /// Datagrams dropped: malformed, not allowed, or for a node that is not noted.
-    pub dropped: u64,
-    /// Datagrams dropped because their address sent too many.
-    pub limited: u64,
-    /// Changes of endpoint that were not believed.
-    pub refused_moves: u64,
+    /// If the claim [is signed](Claim::is_signed), hand it to [`Beacon::proved`].
+    Verify(Box<Claim>),
 }
 
 /// The state of a beacon.
 #[derive(Debug)]
 pub struct Beacon {
-    config: BeaconConfig,
-    nodes: HashMap<NodeId, Noted>,
-    sources: HashMap<IpAddr, Source>,
+    nodes: Table,
+    addresses: Addresses,
+    capacity: Capacity,
+    cookies: Cookies,
+    proofs: Proofs,
+    hints: Hints,
+    cluster: Cluster,
+    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     stats: BeaconStats,
 }
 
-#[derive(Debug)]
-struct Noted {
-    endpoint: SocketAddr,
-    last_heard: Instant,
-    /// It understands deliveries that name the destination.
-    is_extended: bool,
-}
-
-/// When an address will have paid for what it sent (GCRA): never further ahead than the burst.
-#[derive(Debug, Clone, Copy)]
-struct Source {
-    relays: Instant,
-    requests: Instant,
-}
-
 impl Beacon {
-    /// A beacon that knows nobody.
+    /// A beacon that knows nobody. `secret` must be unpredictable.
     #[must_use]
-    pub fn new(config: BeaconConfig) -> Self {
+    pub fn new(config: &BeaconConfig, secret: [u8; 32]) -> Self {
         Self {
-            config,
-            nodes: HashMap::new(),
-            sources: HashMap::new(),
+            nodes: Table::new(config),
+            addresses: Addresses::new(config),
+            capacity: Capacity::new(config),
+            cookies: Cookies::new(secret),
+            proofs: Proofs::new(config),
+            hints: Hints::new(),
+            cluster: Cluster::new(config.id, config.max_nodes),
+            outbox: VecDeque::new(),
             stats: BeaconStats::default(),
         }
     }
 
-    /// Takes a datagram from `from`. Its header may be rewritten, for [`Action::Forward`].
+    /// Takes a datagram from `from`. Its header may be rewritten, for [`Action::Forward`]. Then
+    /// drain [`poll_transmit`](Self::poll_transmit).
     #[must_use]
     pub fn handle_datagram(
         &mut self,
@@ -152,13 +126,18 @@ impl Beacon {
             Ok(BeaconMessage::Discover { node, extended, .. }) => {
                 self.discover(now, from, node, extended, roster)
             }
+            Ok(BeaconMessage::Prove { node, public_key, cookie, signature }) => {
+                let (public_key, cookie, signature) = (*public_key, *cookie, *signature);
+                self.prove(now, Claim { node, from, public_key, cookie, signature }, roster)
+            }
             Ok(BeaconMessage::PunchRequest { requester, target, .. }) => {
                 self.punch(now, from, requester, target, roster)
             }
             Ok(BeaconMessage::Relay { sender, destination, .. }) => {
                 self.relay(now, from, (sender, destination), datagram, roster)
             }
-            // Tunnel frames, messages for nodes, and gossip: there are no other beacons here.
+            Ok(BeaconMessage::Sync { nodes, .. }) => self.learn(now, from, nodes),
+            // Tunnel frames, and messages for nodes.
             Ok(_) | Err(_) => None,
         };
         action.unwrap_or_else(|| {
@@ -167,18 +146,85 @@ impl Beacon {
         })
     }
 
+    /// What to do about a claim whose signature holds.
+    #[must_use]
+    pub fn proved(&mut self, now: Instant, claim: &Claim, roster: &impl Roster) -> Action {
+        // Meanwhile the key may have been replaced, and the node forgotten.
+        if self.public_key(now, claim.node, roster) != Some(claim.public_key)
+            || self.registered(now, claim.node, roster).is_none()
+        {
+            return Action::Ignore;
+        }
+        self.stats.proofs += 1;
+        match self.nodes.get(now, claim.node).map(|noted| noted.endpoint) {
+            Some(endpoint) if endpoint != claim.from => {
+                self.stats.moves += u64::from(self.nodes.relocate(claim.node, claim.from));
+            }
+            Some(_) => {}
+            None => self.insert(claim.node, Noted::new(now, claim.from)),
+        }
+        if let Some(noted) = self.nodes.get_mut(now, claim.node)
+            && noted.endpoint == claim.from
+        {
+            noted.last_heard = now;
+            noted.is_proven = true;
+        }
+        self.observed(claim.from)
+    }
+
+    /// The next datagram to send, beyond what an [`Action`] says.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        self.outbox.pop_front()
+    }
+
     /// The datagram that tells `node` that a handshake waits for it at the registry.
     #[must_use]
     pub fn notify(&self, now: Instant, node: NodeId) -> Option<(SocketAddr, Vec<u8>)> {
-        let noted = self.noted(now, node)?;
+        let noted = self.nodes.get(now, node)?;
         Some((noted.endpoint, encoded(BeaconMessage::Notify { kind: NOTIFY_HANDSHAKE })))
     }
 
-    /// Forgets who was silent; call it every minute or so.
+    /// Names the other beacons of this one's cluster.
+    pub fn set_peers(&mut self, peers: impl IntoIterator<Item = SocketAddr>) {
+        self.cluster.set_peers(peers.into_iter().map(canonical).collect());
+    }
+
+    /// A node to ask the registries of the other beacons about; answer with
+    /// [`introduce`](Self::introduce).
+    pub fn poll_stranger(&mut self) -> Option<Stranger> {
+        self.cluster.poll_stranger()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_strangers(&self) -> bool {
+        self.cluster.has_strangers()
+    }
+
+    /// What another registry says of a stranger; `None` if none knows it. Then drain
+    /// [`poll_transmit`](Self::poll_transmit).
+    pub fn introduce(&mut self, now: Instant, stranger: &Stranger, foreign: Option<Foreign>) {
+        let Stranger { node, from, proves } = *stranger;
+        self.cluster.introduce(now, node, foreign);
+        let Some(foreign) = foreign else { return };
+        self.note(now, from, node, false, foreign.registered());
+        if proves {
+            self.challenge(now, from, node);
+        }
+    }
+
+    /// Forgets who was silent, and tells other beacons who is here; call it every ten seconds, and
+    /// drain [`poll_transmit`](Self::poll_transmit).
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.nodes
-            .retain(|_, noted| now.saturating_duration_since(noted.last_heard) < EXPIRES_AFTER);
-        self.sources.retain(|_, source| source.relays > now || source.requests > now);
+        self.nodes.forget_silent(now);
+        self.addresses.forget_idle(now);
+        self.cluster.forget_old(now);
+        if self.cluster.is_alone() {
+            return;
+        }
+        let here = self.nodes.heard_within(now, ANNOUNCE_WITHIN);
+        let outbox = &mut self.outbox;
+        self.cluster.announce(&here, |to, sync| outbox.push_back((to, sync)));
     }
 
     /// What was done so far.
@@ -190,7 +236,7 @@ impl Beacon {
     /// Where the node was last heard.
     #[must_use]
     pub fn endpoint(&self, now: Instant, node: NodeId) -> Option<SocketAddr> {
-        self.noted(now, node).map(|noted| noted.endpoint)
+        self.nodes.get(now, node).map(|noted| noted.endpoint)
     }
 
     fn discover(
@@ -201,22 +247,27 @@ impl Beacon {
         is_extended: bool,
         roster: &impl Roster,
     ) -> Option<Action> {
-        if !self.admit_request(now, from.ip()) {
+        if !self.admit_request(now, from) {
             return Some(Action::Ignore);
         }
         if attached::node_at(from).is_some_and(|own| own != node) {
             return None;
         }
-        if let Some(registered) = roster.registered(node)
-            && node.0 != 0
-        {
-            self.note(now, from, node, is_extended, registered);
+        match self.registered(now, node, roster) {
+            _ if node.0 == 0 => {}
+            Some(registered) => self.note(now, from, node, is_extended, registered),
+            None => self.cluster.ask_about(now, Stranger { node, from, proves: false }),
         }
-        self.stats.discovers += 1;
-        let reply = encoded(BeaconMessage::DiscoverReply { endpoint: from });
-        Some(Action::Send(vec![(from, reply)]))
+        Some(self.observed(from))
     }
 
+    fn observed(&mut self, from: SocketAddr) -> Action {
+        self.stats.discovers += 1;
+        let reply = encoded(BeaconMessage::DiscoverReply { endpoint: from });
+        Action::Send(vec![(from, reply)])
+    }
+
+    /// Notes a node that has not proved anything.
     fn note(
         &mut self,
         now: Instant,
@@ -225,28 +276,85 @@ impl Beacon {
         is_extended: bool,
         registered: SocketAddr,
     ) {
-        let is_registered_there = registered.ip().to_canonical() == from.ip();
-        let noted = Noted { endpoint: from, last_heard: now, is_extended };
-        let has_room = self.nodes.len() < self.config.max_nodes;
-        match self.nodes.get_mut(&node) {
-            Some(old) => {
-                let is_attached = attached::node_at(old.endpoint).is_some();
-                let is_believed = old.endpoint.ip() == from.ip()
-                    || is_registered_there && (!is_attached || registered.port() != 0)
-                    || !is_attached
-                        && now.saturating_duration_since(old.last_heard) >= SILENT_AFTER;
-                if is_believed {
-                    *old = noted;
-                } else {
-                    self.stats.refused_moves += 1;
-                }
-            }
-            None if has_room => {
-                self.nodes.insert(node, noted);
-            }
+        let Some(noted) = self.nodes.get_mut(now, node) else {
             // The sweep makes room again; the table is larger than a registry's by default.
-            None => {}
+            self.insert(node, Noted { is_extended, ..Noted::new(now, from) });
+            return;
+        };
+        if !noted.may_move(now, from, registered) {
+            self.stats.refused_moves += 1;
+            return;
         }
+        if noted.endpoint != from {
+            if !self.nodes.relocate(node, from) {
+                self.stats.refused_moves += 1;
+                return;
+            }
+            self.stats.moves += 1;
+        }
+        if let Some(noted) = self.nodes.get_mut(now, node) {
+            noted.last_heard = now;
+            noted.is_extended = is_extended;
+        }
+    }
+
+    /// Notes a node, and tells the other beacons at once: they may have frames for it.
+    fn insert(&mut self, node: NodeId, noted: Noted) {
+        if self.nodes.insert(node, noted) && !self.cluster.is_alone() {
+            let outbox = &mut self.outbox;
+            self.cluster.announce(&[node], |to, sync| outbox.push_back((to, sync)));
+        }
+    }
+
+    /// A discover by one of our nodes: an answer to a challenge, or asking for one.
+    fn prove(&mut self, now: Instant, claim: Claim, roster: &impl Roster) -> Option<Action> {
+        let Claim { node, from, .. } = claim;
+        let is_proven = |noted: &Noted| noted.is_proven && noted.endpoint == from;
+        let key = self.public_key(now, node, roster);
+        if key.is_none() && node.0 != 0 {
+            self.cluster.ask_about(now, Stranger { node, from, proves: true });
+        }
+        if self.nodes.get(now, node).is_some_and(is_proven) || key != Some(claim.public_key) {
+            return self.discover(now, from, node, false, roster);
+        }
+        if self.cookies.knows(now, node, from, &claim.cookie) {
+            let is_admitted = self.admit_request(now, from) && self.proofs.admit(now);
+            let verify = is_admitted.then(|| Action::Verify(Box::new(claim)));
+            return Some(verify.unwrap_or(Action::Ignore));
+        }
+        let action = self.discover(now, from, node, false, roster);
+        if matches!(action, Some(Action::Send(_))) {
+            self.challenge(now, from, node);
+        }
+        action
+    }
+
+    fn registered(&self, now: Instant, node: NodeId, roster: &impl Roster) -> Option<SocketAddr> {
+        let foreign = || self.cluster.foreign(now, node).map(|foreign| foreign.registered());
+        roster.registered(node).or_else(foreign)
+    }
+
+    fn public_key(&self, now: Instant, node: NodeId, roster: &impl Roster) -> Option<[u8; 32]> {
+        let foreign = || self.cluster.foreign(now, node).map(|foreign| foreign.public_key);
+        roster.public_key(node).or_else(foreign)
+    }
+
+    fn may_punch(
+        &self,
+        now: Instant,
+        requester: NodeId,
+        target: NodeId,
+        roster: &impl Roster,
+    ) -> bool {
+        let is_public = |foreign: Foreign| foreign.endpoint.is_some();
+        roster.may_punch(requester, target)
+            || self.cluster.foreign(now, target).is_some_and(is_public)
+    }
+
+    fn challenge(&mut self, now: Instant, to: SocketAddr, node: NodeId) {
+        let cookie = self.cookies.make(now, node, to);
+        self.stats.challenges += 1;
+        self.outbox.push_back((to, encoded(BeaconMessage::Challenge { cookie: &cookie })));
     }
 
     fn punch(
@@ -257,12 +365,14 @@ impl Beacon {
         target: NodeId,
         roster: &impl Roster,
     ) -> Option<Action> {
-        if !self.admit_request(now, from.ip()) {
+        if !self.admit_request(now, from) {
             return Some(Action::Ignore);
         }
-        self.heard(now, from, requester, roster)?;
+        if !matches!(self.hear(now, from, requester, roster), Speaker::Known | Speaker::Likely) {
+            return None;
+        }
         let (target_endpoint, _) = self.find(now, target, roster)?;
-        if requester == target || !roster.may_punch(requester, target) {
+        if requester == target || !self.may_punch(now, requester, target, roster) {
             return None;
         }
         let is_attached = |endpoint| attached::node_at(endpoint).is_some();
@@ -274,129 +384,18 @@ impl Beacon {
         Some(Action::Send(vec![(from, punch(target_endpoint)), (target_endpoint, punch(from))]))
     }
 
-    fn relay(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        (sender, destination): (NodeId, NodeId),
-        datagram: &mut [u8],
-        roster: &impl Roster,
-    ) -> Option<Action> {
-        if !self.admit_relay(now, from.ip()) {
-            return Some(Action::Ignore);
-        }
-        self.heard(now, from, sender, roster)?;
-        let (to, is_extended) = self.find(now, destination, roster)?;
-        let start = rewrite_header(datagram, sender, destination, is_extended)?;
-        self.stats.relayed += 1;
-        Some(Action::Forward { to, start })
+    fn learn(&mut self, now: Instant, from: SocketAddr, nodes: NodeList<'_>) -> Option<Action> {
+        self.cluster.has(from).then(|| {
+            self.cluster.learn(now, from, nodes);
+            Action::Ignore
+        })
     }
 
-    /// Checks that `node` may speak from `from`: it is noted at that address, or not yet noted
-    /// and registered from there. It lives.
-    fn heard(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        node: NodeId,
-        roster: &impl Roster,
-    ) -> Option<()> {
-        if self.noted(now, node).is_none() {
-            let registered = roster.registered(node)?;
-            if registered.ip().to_canonical() != from.ip() {
-                return None;
-            }
-            self.nodes.remove(&node);
-            self.note(now, from, node, false, registered);
-        }
-        let noted = self.nodes.get_mut(&node)?;
-        if noted.endpoint.ip() != from.ip() {
-            return None;
-        }
-        noted.last_heard = now;
-        Some(())
+    fn admit_request(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let is_admitted = self.addresses.admit_request(now, from.ip());
+        self.stats.limited += u64::from(!is_admitted);
+        is_admitted
     }
-
-    /// Where to reach `node`, and whether it understands deliveries with a destination. A node
-    /// that is not noted, because this beacon was just started, may be where it registered.
-    fn find(&self, now: Instant, node: NodeId, roster: &impl Roster) -> Option<(SocketAddr, bool)> {
-        match self.noted(now, node) {
-            Some(noted) => Some((noted.endpoint, noted.is_extended)),
-            None => {
-                let endpoint = canonical(roster.registered(node)?);
-                (endpoint.port() != 0).then_some((endpoint, false))
-            }
-        }
-    }
-
-    fn noted(&self, now: Instant, node: NodeId) -> Option<&Noted> {
-        let noted = self.nodes.get(&node)?;
-        (now.saturating_duration_since(noted.last_heard) < EXPIRES_AFTER).then_some(noted)
-    }
-
-    fn admit_request(&mut self, now: Instant, ip: IpAddr) -> bool {
-        let per_sec = self.config.requests_per_sec.max(1);
-        let burst = Duration::from_secs(2);
-        self.admit(now, ip, per_sec, burst, |source| &mut source.requests)
-    }
-
-    fn admit_relay(&mut self, now: Instant, ip: IpAddr) -> bool {
-        let per_sec = self.config.relays_per_sec.max(1);
-        let burst = Duration::from_millis(250);
-        self.admit(now, ip, per_sec, burst, |source| &mut source.relays)
-    }
-
-    fn admit(
-        &mut self,
-        now: Instant,
-        ip: IpAddr,
-        per_sec: u32,
-        burst: Duration,
-        which: impl Fn(&mut Source) -> &mut Instant,
-    ) -> bool {
-        if ip.is_loopback() {
-            return true;
-        }
-        if self.sources.len() >= self.config.max_sources && !self.sources.contains_key(&ip) {
-            self.sources.retain(|_, source| source.relays > now || source.requests > now);
-            if self.sources.len() >= self.config.max_sources {
-                self.stats.limited += 1;
-                return false;
-            }
-        }
-        let source = self.sources.entry(ip).or_insert(Source { relays: now, requests: now });
-        let paid_at = which(source);
-        if *paid_at > now + burst {
-            self.stats.limited += 1;
-            return false;
-        }
-        *paid_at = (*paid_at).max(now) + Duration::from_secs(1) / per_sec;
-        true
-    }
-}
-
-/// Turns the header of a relay request into that of a delivery, and says where it begins.
-///
-/// ```text
-/// 0x05 | sender | destination | frame      as received
-/// 0x09 | sender | destination | frame      to a node that understands it
-///          0x06 | sender      | frame      to any other
-/// ```
-fn rewrite_header(
-    datagram: &mut [u8],
-    sender: NodeId,
-    destination: NodeId,
-    is_extended: bool,
-) -> Option<usize> {
-    if is_extended {
-        let destination = Some(destination);
-        let header = encoded(BeaconMessage::RelayDeliver { sender, destination, frame: &[] });
-        datagram.get_mut(..header.len())?.copy_from_slice(&header);
-        return Some(0);
-    }
-    let start = RELAY_HEADER_LEN - DELIVER_HEADER_LEN;
-    datagram.get_mut(start..RELAY_HEADER_LEN)?.copy_from_slice(&deliver_header(sender));
-    Some(start)
 }
 
 fn encoded(message: BeaconMessage<'_>) -> Vec<u8> {

@@ -11,4 +11,5 @@ pub mod path;
 pub mod pmtud;
 pub mod punch;
 pub mod stream;
+pub mod subscriber;
 pub mod tunnel;

@@ -201,33 +201,37 @@ impl Calls {
 
     /// Asks, and has the answer set in `future`; a number for `withdraw`. 0: this one takes more
     /// than usual, use `Node.request`.
+    #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
     fn request(
         &self,
         py: Python<'_>,
         peer: Peer,
         kind: &str,
         data: Data,
+        traffic: &str,
         seconds: Option<f64>,
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         guarded(|| {
-            let payload = payload(kind, data, Vec::new())?;
+            let payload = payload(kind, data, Vec::new(), traffic)?;
             self.calls.get()?.begin(py, peer, payload, true, seconds, future)
         })
     }
 
     /// The same for a message; the future gets `None` when it has arrived.
+    #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
     fn send(
         &self,
         py: Python<'_>,
         peer: Peer,
         kind: &str,
         data: Data,
+        traffic: &str,
         seconds: Option<f64>,
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         guarded(|| {
-            let payload = payload(kind, data, Vec::new())?;
+            let payload = payload(kind, data, Vec::new(), traffic)?;
             self.calls.get()?.begin(py, peer, payload, false, seconds, future)
         })
     }

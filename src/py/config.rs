@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 
 use super::convert;
 use super::errors;
+use super::paths;
 use crate::node::NodeConfig;
 
 /// Builds a configuration from keyword options; `None` keeps the default, an unknown name is an
@@ -30,12 +31,17 @@ fn apply(config: &mut NodeConfig, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "rendezvous" => config.rendezvous = Some(value.extract()?),
         "home" => config.home = Some(value.extract::<PathBuf>()?),
         "listen" => config.listen = convert::listen_addr(&value.extract::<String>()?)?,
+        "public_endpoint" => {
+            config.public_endpoint = Some(convert::public_endpoint(&value.extract::<String>()?)?);
+        }
+        "port_mapping" => config.port_mapping = value.extract()?,
         "public" => config.public = value.extract()?,
         "capabilities" => config.capabilities = value.extract()?,
         "inbox" => config.inbox = Some(value.extract::<PathBuf>()?),
         "timeout" => config.start_timeout = seconds(value)?,
         "heartbeat" => config.heartbeat = seconds(value)?,
         "peer_timeout" => config.lose_peers_after(seconds(value)?),
+        "paths" => config.paths = paths::policy(&value.extract()?)?,
         "max_message" => config.max_message = value.extract()?,
         "congestion" => {
             config.stream.congestion = convert::congestion(&value.extract::<String>()?)?;

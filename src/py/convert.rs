@@ -12,6 +12,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString};
 
 use super::errors;
 use crate::node::{Message, Payload, PayloadKind, PeerRef, Request};
+use crate::proto::path::TrafficClass;
 use crate::proto::stream::congestion::{CongestionControl, UnknownCongestionControl};
 use crate::wire::NodeId;
 
@@ -90,15 +91,31 @@ pub(crate) fn listen_addr(text: &str) -> PyResult<SocketAddr> {
     })
 }
 
+/// `host:port` under which others reach this node.
+pub(crate) fn public_endpoint(text: &str) -> PyResult<SocketAddr> {
+    let parsed = text.parse().ok();
+    let is_usable = |addr: &SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified();
+    parsed.filter(is_usable).ok_or_else(|| {
+        errors::invalid(&format!(
+            "{text:?} is not an address to be reached at; write 192.0.2.1:4000"
+        ))
+    })
+}
+
 /// A payload from what Python's encoder made of the user's value.
-pub(crate) fn payload(kind: &str, data: Data, headers: Vec<(String, String)>) -> PyResult<Payload> {
+pub(crate) fn payload(
+    kind: &str,
+    data: Data,
+    headers: Vec<(String, String)>,
+    traffic: &str,
+) -> PyResult<Payload> {
     let kind = match kind {
         "bytes" => PayloadKind::Bytes,
         "text" => PayloadKind::Text,
         "json" => PayloadKind::Json,
         other => return Err(errors::invalid(&format!("no payload kind {other:?}"))),
     };
-    Ok(Payload { kind, data: data.0, headers })
+    Ok(Payload { kind, data: data.0, headers, class: traffic_class(traffic)? })
 }
 
 /// The name of a kind, made once.
@@ -157,6 +174,18 @@ pub(crate) fn reply(
 /// `None`.
 pub(crate) fn nothing(py: Python<'_>, (): ()) -> PyResult<Py<PyAny>> {
     Ok(py.None())
+}
+
+/// A class of traffic, by name.
+pub(crate) fn traffic_class(name: &str) -> PyResult<TrafficClass> {
+    match name {
+        "normal" => Ok(TrafficClass::Normal),
+        "bulk" => Ok(TrafficClass::Bulk),
+        "control" => Ok(TrafficClass::Control),
+        _ => Err(errors::invalid(&format!(
+            "traffic is \"normal\", \"bulk\" or \"control\", not {name:?}"
+        ))),
+    }
 }
 
 /// A congestion control, by name.

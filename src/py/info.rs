@@ -15,13 +15,15 @@ pub(crate) const fn path_name(path: PathKind) -> &'static str {
     }
 }
 
-/// `(address, rtt, path, endpoint)`
+/// `(address, rtt, path, endpoint, loss, path mtu)`
 pub(crate) fn pong(py: Python<'_>, pong: Pong) -> PyResult<Py<PyAny>> {
     let parts = (
         pong.address.to_string(),
         pong.rtt.as_secs_f64(),
         path_name(pong.path),
         pong.endpoint.to_string(),
+        pong.loss,
+        pong.path_mtu,
     );
     Ok(parts.into_pyobject(py)?.into_any().unbind())
 }
@@ -63,6 +65,7 @@ pub(crate) fn node<'py>(py: Python<'py>, info: &NodeInfo) -> PyResult<Bound<'py,
     fields.set_item("public_key", PyBytes::new(py, &info.public_key))?;
     fields.set_item("local_addr", info.local_addr.to_string())?;
     fields.set_item("observed_addr", info.observed_addr.map(|addr| addr.to_string()))?;
+    fields.set_item("transport", info.transport)?;
     fields.set_item("rendezvous", &info.rendezvous)?;
     fields.set_item("hosts_rendezvous", info.hosts_rendezvous)?;
     fields.set_item("registered", info.registered)?;

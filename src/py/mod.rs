@@ -22,6 +22,7 @@ mod fork;
 mod info;
 mod node;
 mod op;
+mod paths;
 mod port;
 mod rendezvous;
 mod runtime;
@@ -39,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::Alarm>()?;
     module.add_class::<calls::Calls>()?;
     module.add_class::<op::Op>()?;
+    module.add_class::<paths::Events>()?;
     module.add_class::<runtime::Lease>()?;
     module.add_class::<node::Node>()?;
     module.add_class::<simulate::Simulation>()?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -14,6 +15,7 @@ use super::errors::{OrRaise, closed};
 use super::fork::Held;
 use super::info;
 use super::op::{Started, operate, spawn};
+use super::paths::{self, Events, Policy};
 use super::port::{DatagramPort, Listener};
 use super::runtime::{guarded, rare};
 use super::stream::Stream;
@@ -80,6 +82,11 @@ impl Node {
         guarded(|| info::node(py, &self.get()?.info()))
     }
 
+    /// See [`paths::network`].
+    fn network<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| paths::network(&self.get()?.info()).into_bound_py_any(py))
+    }
+
     fn peers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         guarded(|| self.get()?.peers().iter().map(|peer| info::peer(py, peer)).collect())
     }
@@ -139,11 +146,12 @@ impl Node {
         kind: &str,
         data: Data,
         headers: Vec<(String, String)>,
+        traffic: &str,
         seconds: Option<f64>,
     ) -> Started {
         guarded(|| {
             let (node, limit) = (self.get()?, timeout(seconds)?);
-            let payload = payload(kind, data, headers)?;
+            let payload = payload(kind, data, headers, traffic)?;
             let sending = async move { node.send(&peer.0, payload, limit).await };
             operate(py, bridge, token, sending, convert::nothing)
         })
@@ -175,11 +183,12 @@ impl Node {
         kind: &str,
         data: Data,
         headers: Vec<(String, String)>,
+        traffic: &str,
         seconds: Option<f64>,
     ) -> Started {
         guarded(|| {
             let (node, limit) = (self.get()?, timeout(seconds)?);
-            let payload = payload(kind, data, headers)?;
+            let payload = payload(kind, data, headers, traffic)?;
             let asking = async move { node.request(&peer.0, payload, limit).await };
             operate(py, bridge, token, asking, convert::reply)
         })
@@ -199,6 +208,42 @@ impl Node {
         })
     }
 
+    /// How packets for a peer travel; see [`paths::info`].
+    fn path(
+        &self,
+        py: Python<'_>,
+        bridge: &Bridge,
+        token: u64,
+        peer: Peer,
+        seconds: Option<f64>,
+    ) -> Started {
+        guarded(|| {
+            let (node, limit) = (self.get()?, timeout(seconds)?);
+            operate(py, bridge, token, async move { node.path(&peer.0, limit).await }, paths::info)
+        })
+    }
+
+    /// What happens to paths and network, from now on.
+    fn events(&self, py: Python<'_>) -> PyResult<Events> {
+        guarded(|| Ok(Events::new(self.get()?.events().or_raise(py)?)))
+    }
+
+    /// `peer` is `None` for all that have no policy of their own.
+    fn set_path_policy<'py>(
+        &self,
+        py: Python<'py>,
+        peer: Option<Peer>,
+        policy: Policy,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guarded(|| {
+            let (node, policy) = (self.get()?, paths::policy(&policy)?);
+            let setting = async move {
+                node.set_path_policy(peer.as_ref().map(|peer| &peer.0), policy).await
+            };
+            rare(py, setting, convert::nothing)
+        })
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the shape of the Python call")]
     fn open_stream(
         &self,
@@ -208,11 +253,14 @@ impl Node {
         peer: Peer,
         port: u16,
         nodelay: bool,
+        traffic: &str,
         seconds: Option<f64>,
     ) -> Started {
         guarded(|| {
             let (node, limit) = (self.get()?, timeout(seconds)?);
-            let opening = async move { node.open_stream(&peer.0, port, nodelay, limit).await };
+            let class = convert::traffic_class(traffic)?;
+            let opening =
+                async move { node.open_stream_for(class, &peer.0, port, nodelay, limit).await };
             operate(py, bridge, token, opening, Stream::wrap)
         })
     }
@@ -294,7 +342,7 @@ impl Node {
     /// `true`: call `send_gathered` in the loop's next turn.
     fn reply(&self, py: Python<'_>, ticket: u64, kind: &str, data: Data) -> PyResult<bool> {
         guarded(|| {
-            let payload = payload(kind, data, Vec::new())?;
+            let payload = payload(kind, data, Vec::new(), "normal")?;
             self.get()?.reply_gathering(ticket, Ok(payload)).or_raise(py)
         })
     }

@@ -24,6 +24,7 @@ pub(crate) struct Rendezvous {
 
 /// Starts a rendezvous. The caller holds a `Lease` for as long as it lives.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "one for each of the Python method's")]
 pub(crate) fn start_rendezvous(
     py: Python<'_>,
     bridge: &Bridge,
@@ -32,11 +33,15 @@ pub(crate) fn start_rendezvous(
     store: Option<PathBuf>,
     tls_listen: Option<&str>,
     certificate: Option<(PathBuf, PathBuf)>,
+    peers: Vec<String>,
+    advertise: Option<&str>,
 ) -> Started {
     guarded(|| {
         let mut config = server::RendezvousConfig::new(convert::listen_addr(listen)?);
         config.store = store;
         config.tls_listen = tls_listen.map(convert::listen_addr).transpose()?;
+        config.peers = peers;
+        config.advertise = advertise.map(convert::listen_addr).transpose()?;
         config.certificate =
             certificate.map(|(certificate, key)| server::CertificateFiles { certificate, key });
         let starting = async move {

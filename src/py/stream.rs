@@ -80,6 +80,10 @@ impl Stream {
     }
 
     /// Chooses another congestion control, by name.
+    fn set_traffic(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        guarded(|| self.stream.get()?.set_class(convert::traffic_class(name)?).or_raise(py))
+    }
+
     fn set_congestion(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         guarded(|| {
             let congestion = convert::congestion(name)?;

@@ -12,18 +12,30 @@ use crate::net::udp::UdpIo;
 /// Ports tried when any will do, until one is free for both.
 const PORT_ATTEMPTS: usize = 32;
 
-/// Listens on TCP and UDP at one port.
-pub(super) fn bind_both(listen: SocketAddr) -> Result<(TcpListener, UdpIo), ServerError> {
+/// What a rendezvous listens on.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) listener: TcpListener,
+    pub(super) first: UdpIo,
+    /// More on the port of the first one.
+    pub(super) others: Vec<UdpIo>,
+}
+
+/// Listens on TCP and UDP at one port, on UDP with as many sockets as there are workers.
+pub(super) fn bind_both(listen: SocketAddr, workers: usize) -> Result<Sockets, ServerError> {
     let mut last = None;
     for _ in 0..PORT_ATTEMPTS {
-        let socket = UdpIo::bind(listen).map_err(|source| ServerError::Bind {
+        let first = UdpIo::bind(listen).map_err(|source| ServerError::Bind {
             addr: listen,
             protocol: "UDP",
             source,
         })?;
         // UdpIo may have fallen back to IPv4; TCP follows it.
-        match listen_tcp(socket.local_addr()) {
-            Ok(listener) => return Ok((listener, socket)),
+        match listen_tcp(first.local_addr()) {
+            Ok(listener) => {
+                let others = share(&first, workers.saturating_sub(1));
+                return Ok(Sockets { listener, first, others });
+            }
             Err(source) => {
                 let error = ServerError::Bind { addr: listen, protocol: "TCP", source };
                 if listen.port() != 0 || !error.is_addr_in_use() {
@@ -38,6 +50,17 @@ pub(super) fn bind_both(listen: SocketAddr) -> Result<(TcpListener, UdpIo), Serv
         protocol: "TCP",
         source: io::ErrorKind::AddrInUse.into(),
     }))
+}
+
+/// As many more sockets as the system grants. The first one was bound for itself, so a port that
+/// another process has is still found to be in use, and another rendezvous, which does the same,
+/// cannot join this one.
+fn share(first: &UdpIo, count: usize) -> Vec<UdpIo> {
+    let sockets: io::Result<Vec<UdpIo>> = (0..count).map(|_| first.bind_beside()).collect();
+    sockets.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the beacon has one socket only");
+        Vec::new()
+    })
 }
 
 /// Listens on TCP only.

@@ -1,5 +1,6 @@
 //! The rendezvous server: registry over TCP, beacon over UDP or WebSocket, its database.
 
+mod cluster;
 mod compat;
 mod connection;
 mod greeting;
@@ -8,6 +9,7 @@ mod relay_runs;
 mod rendezvous;
 mod state;
 mod store;
+mod stun;
 mod tls;
 mod writer;
 

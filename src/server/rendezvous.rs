@@ -13,16 +13,16 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep};
 use tracing::{debug, warn};
 
+use super::cluster;
 use super::greeting;
-use super::listen::{bind_both, bind_tcp};
-use super::relay_runs::RelayRuns;
-use super::state::{Slot, State};
+use super::listen::{Sockets, bind_both, bind_tcp};
+use super::state::{Slot, State, Worker};
 use super::store::{Store, StoreError};
 use super::tls::{Certificate, CertificateError, CertificateFiles};
 use super::writer::Writer;
 use crate::net::clock;
 use crate::net::tls::Fingerprint;
-use crate::net::udp::RecvBatch;
+use crate::net::udp::{RecvBatch, UdpIo};
 use crate::net::watch::Interest;
 use crate::proto::beacon::{BeaconConfig, BeaconStats};
 use crate::proto::directory::{Directory, DirectoryConfig, Effect};
@@ -34,6 +34,9 @@ const OPEN_RETRY: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the system had no file descriptor for a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// More sockets than this wait for each other, and each has half a megabyte of buffers.
+const MAX_WORKERS: usize = 32;
 
 /// How a [`Rendezvous`] is run.
 #[derive(Debug, Clone)]
@@ -47,16 +50,29 @@ pub struct RendezvousConfig {
     /// The certificate for TLS. Without one the rendezvous makes its own, and keeps it beside the
     /// database (`rendezvous.redb` has `rendezvous.tls.pem`).
     pub certificate: Option<CertificateFiles>,
+    /// A second UDP port, by which nodes find out what their NAT does; 0 takes any that is free.
+    /// `None`: the next free one after that of `listen`, and none on loopback.
+    pub stun_port: Option<u16>,
+    /// The other rendezvous of a cluster, `host:port` each: their beacons tell each other which
+    /// nodes they hear, and pass frames on. Each must name all others.
+    pub peers: Vec<String>,
+    /// The address by which nodes know this one, for the list of beacons that they may ask for.
+    /// Default: `listen`, unless that is unspecified.
+    pub advertise: Option<SocketAddr>,
     /// The database file; `None` forgets everything at the end.
     pub store: Option<PathBuf>,
     /// What the registry allows.
     pub directory: DirectoryConfig,
     /// What the beacon allows.
     pub beacon: BeaconConfig,
-    /// TCP connections at once. Default 4096; each takes a file descriptor, and at most 1 MiB
+    /// Cores that relay, each with a UDP socket of its own on the same port, among which the
+    /// kernel shares senders out. Default 0: all cores. Only Linux shares; elsewhere it is one.
+    pub workers: usize,
+    /// TCP connections at once. Default 16,384; each takes a file descriptor, and at most 1 MiB
     /// while a frame of that size comes in.
     pub max_connections: usize,
-    /// TCP connections at once from one address; loopback is not limited. Default 256.
+    /// TCP connections at once from one address; loopback is not limited. Default
+    /// 4,096: fleets share the address of their NAT.
     pub max_connections_per_ip: usize,
 }
 
@@ -66,13 +82,24 @@ impl RendezvousConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            stun_port: None,
             tls_listen: None,
             certificate: None,
+            peers: Vec::new(),
+            advertise: None,
             store: None,
             directory: DirectoryConfig::default(),
             beacon: BeaconConfig::default(),
-            max_connections: 4096,
-            max_connections_per_ip: 256,
+            workers: 0,
+            max_connections: 16_384,
+            max_connections_per_ip: 4_096,
+        }
+    }
+
+    fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+            workers => workers.min(MAX_WORKERS),
         }
     }
 
@@ -154,14 +181,21 @@ impl Rendezvous {
     pub async fn bind(config: RendezvousConfig) -> Result<Self, ServerError> {
         // The ports first: who has them may use the database, so a successor that waits for the
         // ports never meets a database that its predecessor still writes.
-        let (listener, socket) = bind_both(config.listen)?;
-        let local_addr = socket.local_addr();
+        let Sockets { listener, first, others } = bind_both(config.listen, config.workers())?;
+        let local_addr = first.local_addr();
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| ServerError::Internal(format!("no randomness: {error}")))?;
         let tls_listener = config.tls_listen.map(bind_tcp).transpose()?;
         let tls_addr = tls_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let certificate = certificate(&config).await?;
         let fingerprint = certificate.as_ref().map(|certificate| certificate.fingerprint);
         let mut directory_config = config.directory.clone();
         directory_config.fingerprint = fingerprint.map(|own| own.to_string()).unwrap_or_default();
+        if directory_config.beacons.is_empty() {
+            let own = config.advertise.or(Some(local_addr));
+            directory_config.beacons = cluster::beacons(own, &config.peers);
+        }
         let mut directory = Directory::new(directory_config);
         let store = match &config.store {
             Some(path) => {
@@ -175,13 +209,23 @@ impl Rendezvous {
         };
         let (closing, closed) = watch::channel(());
         let writer = store.as_ref().map(|_| Arc::new(Writer::default()));
-        let state = Arc::new(State::new(&config, directory, socket, certificate, writer.clone()));
+        let state =
+            Arc::new(State::new(&config, directory, first, certificate, writer.clone(), secret));
         let mut tasks = JoinSet::new();
         for listener in [Some(listener), tls_listener].into_iter().flatten() {
             tasks.spawn(accept(state.clone(), listener, closed.clone()));
         }
-        tasks.spawn(run_beacon(state.clone(), closed.clone()));
+        tasks.spawn(run_beacon(state.clone(), None, closed.clone()));
+        for socket in others {
+            tasks.spawn(run_beacon(state.clone(), Some(socket), closed.clone()));
+        }
+        tasks.spawn(run_stun(state.clone(), closed.clone()));
         tasks.spawn(sweep(state.clone(), closed.clone()));
+        if !config.peers.is_empty() {
+            let peers = &config.peers;
+            tasks.spawn(cluster::keep_peers(state.clone(), peers.clone(), closed.clone()));
+            tasks.spawn(cluster::introduce_strangers(state.clone(), peers.clone(), closed.clone()));
+        }
         let writer = writer.zip(store).map(|(writer, store)| {
             // Not among the tasks, which are aborted when a rendezvous is dropped. It holds the
             // UDP port until the database is closed.
@@ -305,10 +349,12 @@ async fn client(state: Arc<State>, stream: TcpStream, from: SocketAddr, slot: Sl
     drop(slot);
 }
 
-async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
-    let (mut batch, mut runs) = (RecvBatch::default(), RelayRuns::default());
+/// Receives from `own`, or from the first socket.
+async fn run_beacon(state: Arc<State>, own: Option<UdpIo>, mut closing: watch::Receiver<()>) {
+    let socket = own.as_ref().unwrap_or(&state.socket);
+    let (mut batch, mut worker) = (RecvBatch::default(), Worker::default());
     let watch = loop {
-        match state.socket.watch(Interest::Readable) {
+        match socket.watch(Interest::Readable) {
             Ok(watch) => break watch,
             Err(error) => warn!(%error, "beacon socket"),
         }
@@ -328,10 +374,16 @@ async fn run_beacon(state: Arc<State>, mut closing: watch::Receiver<()>) {
             }
         }
         // Errors are ICMP's echo of what was sent earlier, or that there is nothing.
-        if watch.attempt(|| state.socket.try_recv(&mut batch)).is_ok() {
-            batch.for_each(|from, datagram| state.datagram(&mut runs, from, datagram));
-            runs.flush(&state.socket);
+        if watch.attempt(|| socket.try_recv(&mut batch)).is_ok() {
+            state.received(&mut worker, socket, &mut batch);
         }
+    }
+}
+
+async fn run_stun(state: Arc<State>, mut closing: watch::Receiver<()>) {
+    tokio::select! {
+        _ = closing.changed() => {}
+        () = state.stun.serve_second(&state.socket) => {}
     }
 }
 
@@ -348,6 +400,6 @@ async fn sweep(state: Arc<State>, mut closing: watch::Receiver<()>) {
             writer.submit(effects);
         }
         drop(directory);
-        state.beacon().handle_timeout(clock::now());
+        state.beacon_timeout();
     }
 }

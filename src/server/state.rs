@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tracing::debug;
 
 use super::RendezvousConfig;
 use super::compat::Hub;
 use super::relay_runs::RelayRuns;
+use super::stun::StunServer;
 use super::tls::Certificate;
 use super::writer::{Ticket, Writer};
 use crate::net::clock;
-use crate::net::udp::UdpIo;
-use crate::proto::beacon::{Action, Beacon, Roster, attached};
+use crate::net::udp::{RecvBatch, UdpIo};
+use crate::proto::beacon::{Action, Beacon, Claim, Foreign, Roster, Stranger, attached};
 use crate::proto::directory::{Directory, Effect, Outcome};
 use crate::wire::registry::{Request, Response};
+use crate::wire::stun::is_stun;
 use crate::wire::{BeaconMessage, NodeId};
 
 /// What the tasks share. Locks are held for one request or datagram, and never across an await;
@@ -26,11 +29,21 @@ pub(super) struct State {
     beacon: Mutex<Beacon>,
     connections: Mutex<Connections>,
     pub(super) socket: UdpIo,
+    pub(super) stun: StunServer,
     /// Nodes that are connected by WebSocket.
     pub(super) hub: Hub,
     /// For those who speak TLS.
     pub(super) certificate: Option<Certificate>,
     pub(super) writer: Option<Arc<Writer>>,
+    /// The beacon has heard of nodes that nobody here knows.
+    pub(super) strangers: Notify,
+}
+
+/// What each receiver of datagrams has for itself; reused from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    actions: Vec<Action>,
+    runs: RelayRuns,
 }
 
 #[derive(Debug)]
@@ -48,20 +61,23 @@ impl State {
         socket: UdpIo,
         certificate: Option<Certificate>,
         writer: Option<Arc<Writer>>,
+        secret: [u8; 32],
     ) -> Self {
         Self {
             directory: Mutex::new(directory),
-            beacon: Mutex::new(Beacon::new(config.beacon.clone())),
+            beacon: Mutex::new(Beacon::new(&config.beacon, secret)),
             connections: Mutex::new(Connections {
                 open: 0,
                 per_ip: HashMap::new(),
                 max: config.max_connections,
                 max_per_ip: config.max_connections_per_ip,
             }),
+            stun: StunServer::bind(socket.local_addr(), config.stun_port),
             socket,
             hub: Hub::default(),
             certificate,
             writer,
+            strangers: Notify::new(),
         }
     }
 
@@ -100,16 +116,39 @@ impl State {
         }
     }
 
-    /// Hands a datagram to the beacon, and does what it says; what is to be passed on is gathered
-    /// in `runs`.
-    pub(super) fn datagram(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
-        // No packet comes from there, except a forged one.
-        if attached::node_at(from).is_none() {
-            self.handle(runs, from, datagram);
+    /// Hands what was received to the beacon, and does what it says. The lock is taken once, and
+    /// no system call is made under it.
+    pub(super) fn received(&self, worker: &mut Worker, socket: &UdpIo, batch: &mut RecvBatch) {
+        let now = clock::now();
+        let mut beacon = self.beacon();
+        batch.for_each(|from, datagram| {
+            // No packet comes from where connections are, except a forged one.
+            let is_forged = attached::node_at(from).is_some();
+            worker.actions.push(match is_forged || is_stun(datagram) {
+                true => Action::Ignore,
+                false => beacon.handle_datagram(now, from, datagram, self),
+            });
+        });
+        let transmits = drain(&mut beacon);
+        let has_strangers = beacon.has_strangers();
+        drop(beacon);
+        if has_strangers {
+            self.strangers.notify_one();
         }
+        let mut actions = worker.actions.drain(..);
+        batch.for_each(|from, datagram| {
+            let action = actions.next().unwrap_or(Action::Ignore);
+            if !self.stun.take(socket, from, datagram) {
+                self.act(action, &mut worker.runs, socket, datagram);
+            }
+        });
+        drop(actions);
+        worker.runs.flush(socket);
+        self.send_all(&transmits);
     }
 
-    /// The same for what came over the connection of `node`, whose other end is `peer`.
+    /// The same for what came over the connection of `node`, whose other end is `peer`; what is
+    /// to be passed on is gathered in `runs`.
     pub(super) fn attached_datagram(
         &self,
         runs: &mut RelayRuns,
@@ -117,30 +156,67 @@ impl State {
         peer: SocketAddr,
         datagram: &mut [u8],
     ) {
-        if let Ok(BeaconMessage::Discover { .. }) = BeaconMessage::parse(datagram) {
+        let message = BeaconMessage::parse(datagram);
+        if let Ok(BeaconMessage::Discover { .. } | BeaconMessage::Prove { .. }) = message {
             self.beacon_touch(node);
             let mut reply = Vec::with_capacity(20);
             BeaconMessage::DiscoverReply { endpoint: peer }.encode(&mut reply);
             return self.hub.push(node, &reply, reply.len());
         }
-        self.handle(runs, attached::address_of(node), datagram);
+        let mut beacon = self.beacon();
+        let from = attached::address_of(node);
+        let action = beacon.handle_datagram(clock::now(), from, datagram, self);
+        let transmits = drain(&mut beacon);
+        drop(beacon);
+        self.act(action, runs, &self.socket, datagram);
+        self.send_all(&transmits);
     }
 
-    fn handle(&self, runs: &mut RelayRuns, from: SocketAddr, datagram: &mut [u8]) {
-        let action = self.beacon().handle_datagram(clock::now(), from, datagram, self);
+    fn act(&self, action: Action, runs: &mut RelayRuns, socket: &UdpIo, datagram: &[u8]) {
         match action {
             Action::Ignore => {}
-            Action::Send(replies) => {
-                replies.iter().for_each(|(to, reply)| self.send(*to, reply));
-            }
+            Action::Send(replies) => self.send_all(&replies),
             Action::Forward { to, start } => {
                 let datagram = datagram.get(start..).unwrap_or(&[]);
                 match attached::node_at(to) {
                     Some(node) => self.hub.push(node, datagram, datagram.len()),
-                    None => runs.push(&self.socket, to, datagram),
+                    None => runs.push(socket, to, datagram),
                 }
             }
+            Action::Verify(claim) => self.verify(&claim),
         }
+    }
+
+    fn verify(&self, claim: &Claim) {
+        if !claim.is_signed() {
+            return;
+        }
+        let action = self.beacon().proved(clock::now(), claim, self);
+        if let Action::Send(replies) = action {
+            self.send_all(&replies);
+        }
+    }
+
+    fn send_all(&self, datagrams: &[(SocketAddr, Vec<u8>)]) {
+        datagrams.iter().for_each(|(to, datagram)| self.send(*to, datagram));
+    }
+
+    /// Lets the beacon do what is due.
+    pub(super) fn beacon_timeout(&self) {
+        let mut beacon = self.beacon();
+        beacon.handle_timeout(clock::now());
+        let transmits = drain(&mut beacon);
+        drop(beacon);
+        self.send_all(&transmits);
+    }
+
+    /// Another registry has said who a stranger is.
+    pub(super) fn introduce(&self, stranger: &Stranger, foreign: Option<Foreign>) {
+        let mut beacon = self.beacon();
+        beacon.introduce(clock::now(), stranger, foreign);
+        let transmits = drain(&mut beacon);
+        drop(beacon);
+        self.send_all(&transmits);
     }
 
     pub(super) fn beacon_attach(&self, node: NodeId) {
@@ -170,9 +246,17 @@ impl Roster for State {
         Roster::registered(&*self.directory(), node)
     }
 
+    fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.directory().public_key(node)
+    }
+
     fn may_punch(&self, requester: NodeId, target: NodeId) -> bool {
         self.directory().may_punch(requester, target)
     }
+}
+
+fn drain(beacon: &mut Beacon) -> Vec<(SocketAddr, Vec<u8>)> {
+    std::iter::from_fn(|| beacon.poll_transmit()).collect()
 }
 
 fn notified(effect: &Effect) -> Option<NodeId> {

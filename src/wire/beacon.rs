@@ -18,6 +18,13 @@
 //! ```
 //! Bytes after a layout are ignored. Nothing here is authenticated, except the punch grant: what
 //! a message says is a hint, and only frames that open under a key move a path.
+//!
+//! Two of ours ride on these, so that a beacon believes a node that moved, and nobody else:
+//!
+//! ```text
+//! 0x0A 0x02 challenge    cookie(16)                                   beacon -> node
+//! 0x01 prove             node u32 | ed25519 public(32) | cookie(16) | signature(64)
+//! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr as Endpoint};
 
@@ -32,6 +39,12 @@ pub const RELAY_HEADER_LEN: usize = 9;
 pub const DELIVER_HEADER_LEN: usize = 5;
 /// The kind of a [`BeaconMessage::Notify`] that says: a handshake waits at the registry.
 pub const NOTIFY_HANDSHAKE: u8 = 1;
+/// The kind of a notify that is a [`BeaconMessage::Challenge`].
+const NOTIFY_CHALLENGE: u8 = 2;
+/// Bytes of the cookie in a challenge.
+pub const COOKIE_LEN: usize = 16;
+/// Bytes of a challenge: no shorter datagram may cause one.
+pub const CHALLENGE_LEN: usize = 2 + COOKIE_LEN;
 
 const DISCOVER: u8 = 0x01;
 const DISCOVER_REPLY: u8 = 0x02;
@@ -111,6 +124,29 @@ pub enum BeaconMessage<'a> {
         /// See [`NOTIFY_HANDSHAKE`].
         kind: u8,
     },
+    /// 0x0A 0x02: I do not know you at this endpoint; prove that you are who you say.
+    Challenge {
+        /// To be signed.
+        cookie: &'a [u8; COOKIE_LEN],
+    },
+    /// 0x01 with a longer trailer: a discover that answers a challenge. With a cookie and a
+    /// signature of zeros it asks for one, and is as long as what it may cause.
+    Prove {
+        /// The sender.
+        node: NodeId,
+        /// Its identity.
+        public_key: &'a [u8; 32],
+        /// As it came.
+        cookie: &'a [u8; COOKIE_LEN],
+        /// By the identity, over [`prove_string`].
+        signature: &'a [u8; 64],
+    },
+}
+
+/// What answers a challenge, once it is signed.
+#[must_use]
+pub fn prove_string(node: NodeId, cookie: &[u8; COOKIE_LEN]) -> String {
+    format!("pilot-agent discover v1:{node}:{:032x}", u128::from_be_bytes(*cookie))
 }
 
 /// Consent of the target of a punch, signed by its identity.
@@ -174,10 +210,11 @@ impl<'a> BeaconMessage<'a> {
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
         let mut r = Reader::new("beacon message", datagram);
         match r.u8()? {
-            kind @ (DISCOVER | DISCOVER_EXTENDED) => Ok(Self::Discover {
+            DISCOVER => read_discover(r),
+            DISCOVER_EXTENDED => Ok(Self::Discover {
                 node: NodeId(r.u32()?),
                 public_key: r.array_ref().ok(),
-                extended: kind == DISCOVER_EXTENDED,
+                extended: true,
             }),
             DISCOVER_REPLY => Ok(Self::DiscoverReply { endpoint: read_endpoint(&mut r)? }),
             PUNCH_REQUEST => Ok(Self::PunchRequest {
@@ -206,7 +243,10 @@ impl<'a> BeaconMessage<'a> {
                 let ids = r.bytes(usize::from(count) * 4)?;
                 Ok(Self::Sync { beacon, nodes: NodeList(ids.as_chunks().0) })
             }
-            NOTIFY => Ok(Self::Notify { kind: r.u8()? }),
+            NOTIFY => match (r.u8()?, r.array_ref()) {
+                (NOTIFY_CHALLENGE, Ok(cookie)) => Ok(Self::Challenge { cookie }),
+                (kind, _) => Ok(Self::Notify { kind }),
+            },
             _ => Err(WireError::Invalid { what: "beacon message type" }),
         }
     }
@@ -259,6 +299,17 @@ impl<'a> BeaconMessage<'a> {
                 out.extend_from_slice(nodes.0.as_flattened());
             }
             Self::Notify { kind } => out.extend_from_slice(&[NOTIFY, kind]),
+            Self::Challenge { cookie } => {
+                out.extend_from_slice(&[NOTIFY, NOTIFY_CHALLENGE]);
+                out.extend_from_slice(cookie);
+            }
+            Self::Prove { node, public_key, cookie, signature } => {
+                out.push(DISCOVER);
+                out.extend_from_slice(&node.0.to_be_bytes());
+                out.extend_from_slice(public_key);
+                out.extend_from_slice(cookie);
+                out.extend_from_slice(signature);
+            }
         }
     }
 }
@@ -298,6 +349,19 @@ pub fn split_delivery(datagram: &mut [u8]) -> Result<(NodeId, &mut [u8]), WireEr
     let mut r = Reader::new("relay delivery", head);
     r.u8()?;
     Ok((NodeId(r.u32()?), frame))
+}
+
+fn read_discover(mut r: Reader<'_>) -> Result<BeaconMessage<'_>, WireError> {
+    let node = NodeId(r.u32()?);
+    let Ok(public_key) = r.array_ref() else {
+        return Ok(BeaconMessage::Discover { node, public_key: None, extended: false });
+    };
+    match (r.array_ref(), r.array_ref()) {
+        (Ok(cookie), Ok(signature)) => {
+            Ok(BeaconMessage::Prove { node, public_key, cookie, signature })
+        }
+        _ => Ok(BeaconMessage::Discover { node, public_key: Some(public_key), extended: false }),
+    }
 }
 
 fn read_grant(mut r: Reader<'_>) -> Result<PunchGrant<'_>, WireError> {
@@ -358,6 +422,32 @@ mod tests {
         let discover =
             BeaconMessage::Discover { node: NodeId(9), public_key: None, extended: false };
         assert_eq!(BeaconMessage::parse(&bytes), Ok(discover));
+    }
+
+    #[test]
+    fn a_proof_is_a_discover_to_whoever_does_not_know_it() {
+        let (public_key, cookie, signature) = (&[1; 32], &[0xc0; 16], &[2; 64]);
+        let proof = BeaconMessage::Prove { node: NodeId(9), public_key, cookie, signature };
+        let bytes = encoded(proof);
+        assert_eq!(BeaconMessage::parse(&bytes), Ok(proof));
+        let known = BeaconMessage::Discover {
+            node: NodeId(9),
+            public_key: Some(public_key),
+            extended: false,
+        };
+        assert_eq!(BeaconMessage::parse(&bytes[..bytes.len() - 1]), Ok(known));
+        assert_eq!(bytes[..37], encoded(known));
+        let text = "pilot-agent discover v1:9:c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0";
+        assert_eq!(prove_string(NodeId(9), cookie), text);
+    }
+
+    #[test]
+    fn a_challenge_is_a_notify_to_whoever_does_not_know_it() {
+        let bytes = encoded(BeaconMessage::Challenge { cookie: &[7; 16] });
+        assert_eq!(bytes.len(), CHALLENGE_LEN);
+        assert_eq!(bytes[..2], encoded(BeaconMessage::Notify { kind: NOTIFY_CHALLENGE }));
+        let cut = BeaconMessage::parse(&bytes[..17]);
+        assert_eq!(cut, Ok(BeaconMessage::Notify { kind: NOTIFY_CHALLENGE }));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod registry_binary;
 pub mod sack;
 pub mod seq;
+pub mod stun;
 pub mod tunnel;
 
 pub use addr::{Addr, NodeId, SocketAddr};

@@ -2,12 +2,14 @@
 //! of limited rate and length, a delay, and loss with a seed.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pilot_agent::proto::stream::{CongestionControl, Outgoing, Segment, Stream, StreamConfig};
+use pilot_agent::proto::stream::{
+    CongestionControl, Macroflow, Outgoing, Segment, Stream, StreamConfig,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -195,6 +197,9 @@ pub(crate) struct World {
     sent: u64,
     /// What the endpoints know of the path from earlier streams.
     pub(crate) known_rtt: Option<Duration>,
+    /// What the streams of a side share, if they do, and the line of those that are held.
+    shared: Option<[Macroflow; 2]>,
+    held: [VecDeque<usize>; 2],
 }
 
 impl World {
@@ -238,7 +243,15 @@ impl World {
             spare: Vec::new(),
             sent: 0,
             known_rtt: None,
+            shared: None,
+            held: [VecDeque::new(), VecDeque::new()],
         }
+    }
+
+    /// Streams share what endpoints make them share.
+    pub(crate) fn share(&mut self, congestion: CongestionControl) {
+        let flow = || Macroflow::new(self.now, congestion, PAYLOAD);
+        self.shared = Macroflow::is_for(congestion).then(|| [flow(), flow()]);
     }
 
     /// Plays for so long, or until every job is done.
@@ -250,7 +263,8 @@ impl World {
         while self.flows.iter().any(|flow| flow.done_at.is_none()) {
             let arrival = self.arrivals.peek().map(|Reverse((at, ..))| *at);
             let timer = self.flows.iter().filter_map(|flow| self.next_timer(flow)).min();
-            let Some(next) = [arrival, timer].into_iter().flatten().min() else { break };
+            let resume = (0..2).filter_map(|side| self.next_resume(side)).min();
+            let Some(next) = [arrival, timer, resume].into_iter().flatten().min() else { break };
             if next > end {
                 break;
             }
@@ -261,6 +275,7 @@ impl World {
                 self.arrivals.pop();
                 self.deliver(slot);
             }
+            (0..2).for_each(|side| self.resume(side));
             if timer.is_some_and(|at| at <= self.now) {
                 for flow in 0..self.flows.len() {
                     if self.next_timer(&self.flows[flow]).is_some_and(|at| at <= self.now) {
@@ -272,15 +287,26 @@ impl World {
         self.now = self.now.max(end);
     }
 
+    /// When a driver would let those that are held go on.
+    fn next_resume(&self, side: usize) -> Option<Instant> {
+        let flow = &self.shared.as_ref()?[side];
+        self.held[side].front().and(flow.resume_at()).map(|at| self.tick(at))
+    }
+
+    /// The next millisecond.
+    fn tick(&self, at: Instant) -> Instant {
+        let since = at.saturating_duration_since(self.start).as_nanos();
+        let ticks = since.div_ceil(TIMER.as_nanos());
+        self.start + TIMER * u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+
     /// When a driver would next look after the flow: at the next millisecond.
     fn next_timer(&self, flow: &Flow) -> Option<Instant> {
         if flow.ends[0].is_none() {
             return Some(self.start + flow.job.start);
         }
         let due = flow.ends.iter().flatten().filter_map(Stream::poll_timeout).min()?;
-        let since = due.saturating_duration_since(self.start).as_nanos();
-        let ticks = since.div_ceil(TIMER.as_nanos());
-        Some(self.start + TIMER * u32::try_from(ticks).unwrap_or(u32::MAX))
+        Some(self.tick(due))
     }
 
     /// Timers, application, and whatever is to be sent then.
@@ -288,6 +314,9 @@ impl World {
         let (now, flow) = (self.now, &mut self.flows[index]);
         if flow.ends[0].is_none() && now >= self.start + flow.job.start {
             let mut stream = Stream::connect(now, flow.config.clone());
+            if let Some([flow, _]) = &self.shared {
+                stream.share(now, flow);
+            }
             if let Some(rtt) = self.known_rtt {
                 stream.expect_rtt(rtt);
             }
@@ -300,27 +329,45 @@ impl World {
 
     fn transmit(&mut self, index: usize) {
         for from in 0..2 {
-            while let Some(stream) = &mut self.flows[index].ends[from] {
-                let mut payload = self.spare.pop().unwrap_or_default();
-                payload.clear();
-                let Some(header) = stream.poll_transmit(self.now, &mut payload) else {
-                    self.spare.push(payload);
-                    break;
-                };
-                let len = payload.len() as u64 + OVERHEAD;
-                let Some(at) = self.lanes[from].send(self.now, len) else {
-                    self.spare.push(payload);
-                    continue;
-                };
-                let packet = Packet { flow: index, to: 1 - from, header, payload };
-                let slot = self.free.pop().unwrap_or_else(|| {
-                    self.packets.push(None);
-                    self.packets.len() - 1
-                });
-                self.packets[slot] = Some(packet);
-                self.sent += 1;
-                self.arrivals.push(Reverse((at, self.sent, slot)));
-            }
+            self.transmit_from(index, from);
+            self.resume(from);
+        }
+    }
+
+    /// Those that are held go on, in the order in which they came.
+    fn resume(&mut self, side: usize) {
+        while let Some(flow) = &self.shared
+            && flow[side].has_room(self.now)
+            && let Some(index) = self.held[side].pop_front()
+        {
+            self.transmit_from(index, side);
+        }
+    }
+
+    fn transmit_from(&mut self, index: usize, from: usize) {
+        while let Some(stream) = &mut self.flows[index].ends[from] {
+            let mut payload = self.spare.pop().unwrap_or_default();
+            payload.clear();
+            let Some(header) = stream.poll_transmit(self.now, &mut payload) else {
+                if stream.is_held() && !self.held[from].contains(&index) {
+                    self.held[from].push_back(index);
+                }
+                self.spare.push(payload);
+                break;
+            };
+            let len = payload.len() as u64 + OVERHEAD;
+            let Some(at) = self.lanes[from].send(self.now, len) else {
+                self.spare.push(payload);
+                continue;
+            };
+            let packet = Packet { flow: index, to: 1 - from, header, payload };
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.packets.push(None);
+                self.packets.len() - 1
+            });
+            self.packets[slot] = Some(packet);
+            self.sent += 1;
+            self.arrivals.push(Reverse((at, self.sent, slot)));
         }
     }
 
@@ -335,6 +382,9 @@ impl World {
             // Early data that overtakes a lost SYN is dropped, as the endpoint does.
             None if flags == pilot_agent::wire::Flags::SYN => {
                 let mut stream = Stream::accept(self.now, flow.config.clone(), &segment);
+                if let Some([_, flow]) = &self.shared {
+                    stream.share(self.now, flow);
+                }
                 if let Some(rtt) = self.known_rtt {
                     stream.expect_rtt(rtt);
                 }

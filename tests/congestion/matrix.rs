@@ -77,6 +77,7 @@ pub(crate) fn many(
     let job = Job { congestion, start: Duration::ZERO, request: 100, reply: bytes };
     let mut world = World::new(*path, &vec![job; count], seed);
     world.known_rtt = Some(path.rtt);
+    world.share(congestion);
     world.play(Duration::from_secs(120));
     let mut took: Vec<Duration> = world
         .flows

@@ -74,12 +74,18 @@ class Field:
         kinds: Of NAT.
         uplink: The link of each home to the public router.
         shared: Whether there are pairs behind one NAT as well.
+        alike: Whether all homes have the same private addresses.
     """
 
     def __init__(
-        self, kinds: tuple[Home, ...] = KINDS, *, uplink: str = "delay=10ms", shared: bool = True
+        self,
+        kinds: tuple[Home, ...] = KINDS,
+        *,
+        uplink: str = "delay=10ms",
+        shared: bool = True,
+        alike: bool = False,
     ) -> None:
-        self._net = Internet(uplink)
+        self._net = Internet(uplink, alike=alike)
         self._net.public(RENDEZVOUS, plain=True)
         self._net.public(_PROBE, more=("5.77.2.1",), plain=True)
         self._behaviours: dict[str, Behaviour] = {}

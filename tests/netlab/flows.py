@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "Flows", "count_flows", "flows"]
 
 # Before any translation, so that a gateway counts what those inside have sent, as they sent it.
+# There are no names here, and programs that ask for one should not wait for silence.
 _RULES = """
     table ip flows {
         set seen {
@@ -20,6 +21,7 @@ _RULES = """
         chain count {
             type filter hook prerouting priority -350;
             iifname "lo" return
+            udp dport 53 reject
             add @seen { ip saddr . ip daddr . meta l4proto }
         }
     }"""

@@ -17,6 +17,11 @@ _CTNETLINK_DELETE = 0x0102
 _REQUEST_AND_ACKNOWLEDGE = 0x0005
 _NLMSG_ERROR = 2
 
+_STOPPED = """
+    table ip gateway
+    delete table ip gateway
+    table ip gateway { chain pass { type filter hook forward priority 0; drop; }; }"""
+
 
 class Gateway:
     """The rules and the memory of a NAT.
@@ -39,15 +44,21 @@ class Gateway:
 
     def load(self, nat: Nat) -> None:
         """Do from now on what this says, and forget all mappings."""
+        self.stop()
         self.nat = nat
         self._namespace.nft(nat.rules(self._wan))
-        self.forget()
+
+    def stop(self) -> None:
+        """Let nothing through, and forget all mappings; until something is loaded."""
+        # In this order, or packets of a flow that is still known would note its mapping anew.
+        self._namespace.nft(_STOPPED)
+        self._forget_flows()
 
     def reboot(self) -> None:
         """Forget all mappings. Whether the next ones have new ports, `nat.keeps_ports` says."""
         self.load(self.nat)
 
-    def forget(self) -> None:
+    def _forget_flows(self) -> None:
         """Delete every flow: what `conntrack --flush` does."""
         # nlmsghdr, then nfgenmsg: any family, version 0.
         message = struct.pack("=IHHII", 20, _CTNETLINK_DELETE, _REQUEST_AND_ACKNOWLEDGE, 1, 0)

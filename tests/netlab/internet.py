@@ -9,8 +9,7 @@
         lab.gateway("alice.gw").reboot()
         lab.flows(CORE).between(...)
 
-Every home has the same private addresses, as homes have. All packets between two of these pass
-`CORE`, which counts them.
+All packets between two of these pass `CORE`, which counts them.
 """
 
 from __future__ import annotations
@@ -45,10 +44,12 @@ class Internet:
     Args:
         uplink: The link of each home and server to the public router, as `linkem` has it.
         mtu: Of these links.
+        alike: Whether all homes have the same private addresses, as many homes do.
     """
 
-    def __init__(self, uplink: str = "", *, mtu: int = 1500) -> None:
+    def __init__(self, uplink: str = "", *, mtu: int = 1500, alike: bool = False) -> None:
         self._uplink = uplink
+        self._alike = alike
         self._mtu = mtu
         self._hosts = [Host(CORE, "5.77.0.1", forwards=True)]
         self._links: list[Link] = []
@@ -92,14 +93,15 @@ class Internet:
             return
         nat = kind if isinstance(kind, Nat) else Nat(kind)
         outside = f"100.64.0.{1 + len(self._hosts)}" if carrier else self._public()
-        inside = "192.168.1.1" if nat.translates else ""
+        network = f"192.168.{1 if self._alike else len(self._hosts) % 256}"
+        inside = f"{network}.1" if nat.translates else ""
         self._hosts.append(
             Host(gateway, outside, forwards=True, behind=carrier or CORE, inside=inside, nat=nat)
         )
         link = Link(gateway, carrier or CORE, None if carrier else self._uplink, mtu=self._mtu)
         self._links.append(link)
         for number, name in enumerate(names, 2):
-            address = f"192.168.1.{number}" if nat.translates else self._public()
+            address = f"{network}.{number}" if nat.translates else self._public()
             self._hosts.append(Host(name, address, behind=gateway))
             self._links.append(Link(name, gateway, None))
 

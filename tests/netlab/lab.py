@@ -47,6 +47,8 @@ class Lab:
         self._wires: dict[frozenset[str], Wire] = {}
         self._gateways: dict[str, Gateway] = {}
         self._routes: dict[str, set[str]] = {}
+        # Several threads may change it at once.
+        self._changing = threading.Lock()
 
     def __enter__(self) -> Lab:
         if reason := missing():
@@ -104,30 +106,37 @@ class Lab:
 
     def readdress(self, host: str, address: str) -> None:
         """Give a host another address, as DHCP or a provider may. A NAT forgets its mappings."""
-        old, self._hosts[host] = self._hosts[host], replace(self._hosts[host], address=address)
-        device = self._device(old)
-        if device is None:
-            message = f"{host} is nobody's host: its address is not one of a device"
-            raise ValueError(message)
-        self._namespaces[host].ip(
-            f"addr add {self._with_prefix(self._hosts[host])} dev {device}",
-            f"addr del {self._with_prefix(old)} dev {device}",
-        )
-        self._route()
-        if host in self._gateways:
-            self._gateways[host].forget()
+        with self._changing:
+            old, self._hosts[host] = self._hosts[host], replace(self._hosts[host], address=address)
+            device = self._device(old)
+            if device is None:
+                message = f"{host} is nobody's host: its address is not one of a device"
+                raise ValueError(message)
+            gateway = self._gateways.get(host)
+            if gateway is not None:
+                gateway.stop()
+            self._namespaces[host].ip(
+                f"addr add {self._with_prefix(self._hosts[host])} dev {device}",
+                f"addr del {self._with_prefix(old)} dev {device}",
+            )
+            self._route()
+            if gateway is not None:
+                gateway.reboot()
 
     def move(self, host: str, gateway: str, address: str) -> None:
         """Unplug a host that hangs on a plain cable, and plug it in behind another gateway."""
-        old = self._hosts[host]
-        links = [link for link in self.topology.links if {link.a, link.b} != {host, old.behind}]
-        self._namespaces[host].ip(f"link del to-{old.behind}")
-        link = Link(host, gateway, None)
-        self._hosts[host] = moved = replace(old, address=address, behind=gateway)
-        self.topology = Topology((*links, link), tuple(self._hosts.values()))
-        self._join(link)
-        self._namespaces[host].ip(f"addr add {self._with_prefix(moved)} dev {self._device(moved)}")
-        self._route()
+        with self._changing:
+            old = self._hosts[host]
+            links = [link for link in self.topology.links if {link.a, link.b} != {host, old.behind}]
+            self._namespaces[host].ip(f"link del to-{old.behind}")
+            link = Link(host, gateway, None)
+            self._hosts[host] = moved = replace(old, address=address, behind=gateway)
+            self.topology = Topology((*links, link), tuple(self._hosts.values()))
+            self._join(link)
+            self._namespaces[host].ip(
+                f"addr add {self._with_prefix(moved)} dev {self._device(moved)}"
+            )
+            self._route()
 
     def popen(self, host: str, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program at a host. It is killed at the end of the lab, if need be."""

@@ -51,6 +51,8 @@ class Plan:
         callers: `ours` or `go`.
         callees: The same.
         uplink: The link of each home.
+        shared: Whether there are pairs behind one NAT as well.
+        alike: Whether all homes have the same private addresses.
     """
 
     kinds: tuple[Home, ...] = KINDS
@@ -60,6 +62,8 @@ class Plan:
     callers: str = "ours"
     callees: str = "ours"
     uplink: str = "delay=10ms"
+    shared: bool = True
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Outcome:
         possible: Whether a direct way exists for those who do not guess ports.
         first: Seconds until the first answer.
         way: `direct`, `half direct` or `relayed`.
+        shares: What part of the bytes went directly in the end, from the caller and back.
         direct_after: Seconds from the first question until all went directly, both ways.
         lost: Bytes that did not arrive, or were wrong.
         throughput: Megabytes a second.
@@ -83,6 +88,7 @@ class Outcome:
     possible: bool
     first: float | None = None
     way: str = ""
+    shares: tuple[float, float] = (0.0, 0.0)
     direct_after: float | None = None
     lost: int = 0
     throughput: float | None = None
@@ -91,7 +97,7 @@ class Outcome:
 
 async def matrix(plan: Plan) -> list[Outcome]:
     """Measure every pair."""
-    field = Field(plan.kinds, uplink=plan.uplink)
+    field = Field(plan.kinds, uplink=plan.uplink, shared=plan.shared, alike=plan.alike)
     with Lab(field.topology()) as lab, tempfile.TemporaryDirectory(prefix="matrix") as home:
         field.verify(lab)
         directory = Path(home)
@@ -141,7 +147,10 @@ class _Run:
         for pair, (outcome, start, end) in zip(pairs, found, strict=True):
             way = None if outcome.trouble else watch.way(pair, start, end)
             if way is not None:
-                outcomes.append(replace(outcome, way=str(way), direct_after=way.since))
+                shares = (round(way.there, 2), round(way.back, 2))
+                outcomes.append(
+                    replace(outcome, way=str(way), shares=shares, direct_after=way.since)
+                )
             else:
                 outcomes.append(outcome)
             print(_line(outcomes[-1]), file=sys.stderr, flush=True)
@@ -178,7 +187,9 @@ def _line(outcome: Outcome) -> str:
     first = "no answer" if outcome.first is None else f"{outcome.first * 1000:.0f} ms"
     since = "" if outcome.direct_after is None else f" after {outcome.direct_after:.1f} s"
     lost = f", {outcome.lost} bytes lost" if outcome.lost else ""
-    ought = "" if outcome.possible == (outcome.way == "direct") else " (!)"
+    ought = ""
+    if outcome.possible != (outcome.way == "direct"):
+        ought = f" (! shares {outcome.shares[0]}, {outcome.shares[1]})"
     pair = f"{outcome.caller} -> {outcome.callee}"
     return f"{pair}: {first}, {outcome.way}{since}{lost}{ought} {outcome.trouble.strip()[:160]}"
 
@@ -199,6 +210,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="each pair in one order, 4 s")
     parser.add_argument("--peers", choices=_PEERS, action="append", help="default: ours")
     parser.add_argument("--only", help="kinds, separated by commas")
+    parser.add_argument("--seconds", type=float, help="how long a caller sends; default 4 or 6")
     parser.add_argument("--throughput", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into it")
@@ -213,7 +225,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         plan = Plan(
             kinds,
             short=options.short,
-            seconds=4.0 if options.short else 6.0,
+            seconds=options.seconds or (4.0 if options.short else 6.0),
             throughput=options.throughput,
             callers=callers,
             callees=callees,

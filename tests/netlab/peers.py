@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["GoPeer", "OurPeer", "Peer", "TroubleError"]
 
 _ECHO_MEGABYTE = "1"
+# Longer than any pair needs that gets through at all.
+_PATIENCE = 12.0
 
 
 class TroubleError(RuntimeError):
@@ -87,7 +89,7 @@ class OurPeer:
         question: dict[str, object] = {"ping": peer.name}
         if not peer.is_go:
             question = {"to": peer.name, "request": "are you there?"}
-        answer = await _or_trouble(self._process, timeout=30, **question)
+        answer = await _or_trouble(self._process, timeout=_PATIENCE, **question)
         return float(answer["seconds"])
 
     async def keep_busy(self, peer: Peer, seconds: float) -> int:
@@ -102,7 +104,7 @@ class OurPeer:
 
     async def _pour(self, peer: Peer, seconds: float, rate: float | None) -> dict[str, float]:
         how = {("echo" if peer.is_go else "stream"): seconds, "to": peer.name, "rate": rate}
-        return await _or_trouble(self._process, timeout=30, **how)
+        return await _or_trouble(self._process, timeout=_PATIENCE, **how)
 
     async def close(self) -> None:
         await self._process.kill()
@@ -142,12 +144,14 @@ class GoPeer:
 
     async def renew(self) -> None:
         await self.close()
-        name = f"{self._host}-{next(self._numbers)}"
+        number = next(self._numbers)
+        name = f"{self._host}-{number}"
         self._daemon = GoDaemon(
             self._directory,
             self._rendezvous,
             name,
-            listen=f"{self._lab.address(self._host)}:0",
+            # It registers the port that it is given, so that must not be 0.
+            listen=f"{self._lab.address(self._host)}:{4000 + number}",
             prefix=self._lab.prefix(self._host),
             flags=self._flags,
         )

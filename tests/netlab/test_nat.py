@@ -145,10 +145,11 @@ def test_a_mapping_is_forgotten_after_its_time() -> None:
             assert all(old != sayer.seen() for old, sayer in zip(before, sayers, strict=True))
 
 
-def test_addresses_change_and_hosts_move() -> None:
+@pytest.mark.parametrize("kind", ["linux", "port-restricted"])
+def test_addresses_change_and_hosts_move(kind: Kind) -> None:
     net = Internet()
     net.public("probe", more=("5.77.2.1",), plain=True)
-    net.home("linux", "a")
+    net.home(kind, "a")
     net.home("linux", "b")
     net.home("firewall", "c")
     with Lab(net.topology()) as lab:
@@ -157,9 +158,9 @@ def test_addresses_change_and_hosts_move() -> None:
             assert sayer.seen() == (lab.address("a.gw"), ANY)
             lab.readdress("a.gw", "5.77.3.1")
             assert sayer.seen() == ("5.77.3.1", ANY)
-            lab.readdress("a", "192.168.1.77")
+            lab.readdress("a", lab.address("a").rpartition(".")[0] + ".77")
             assert sayer.seen() == ("5.77.3.1", ANY)
-            lab.move("a", "b.gw", "192.168.1.9")
+            lab.move("a", "b.gw", lab.address("b").rpartition(".")[0] + ".9")
             assert sayer.seen() == (lab.address("b.gw"), ANY)
             assert behind_wall.seen() == (lab.address("c"), ANY)
             lab.readdress("c", "5.77.3.3")

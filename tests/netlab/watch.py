@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,7 +76,8 @@ class Watch:
     async def __aexit__(self, *_: object) -> None:
         assert self._looking is not None
         self._looking.cancel()
-        await asyncio.gather(self._looking, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._looking
         await self._look()
 
     async def _keep_looking(self) -> None:

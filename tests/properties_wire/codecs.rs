@@ -7,6 +7,7 @@ use pilot_agent::wire::handshake::{HandshakeKind, HandshakeMessage, MAX_LEN};
 use pilot_agent::wire::options::StreamOptions;
 use pilot_agent::wire::packet::HEADER_LEN;
 use pilot_agent::wire::sack::MAX_BLOCKS;
+use pilot_agent::wire::stun::{BindingRequest, BindingSuccess, PADDED_LEN, StunMessage, is_stun};
 use pilot_agent::wire::tunnel::{AuthFrame, KeyFrame, SealedHeader, TAG_LEN, split_sealed};
 use pilot_agent::wire::{
     Addr, BeaconMessage, Flags, Header, Packet, Protocol, SackBlock, SackBlocks, Seq, SocketAddr,
@@ -48,6 +49,30 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 proptest! {
+    #[test]
+    fn stun_messages_survive(
+        transaction: [u8; 12],
+        change_ip: bool,
+        change_port: bool,
+        response_port: Option<u16>,
+        mapped in (any::<IpAddr>(), any::<u16>()),
+        other in proptest::option::of((any::<IpAddr>(), any::<u16>())),
+    ) {
+        let request = BindingRequest { transaction, change_ip, change_port, response_port };
+        let bytes = request.encode();
+        prop_assert!(is_stun(&bytes));
+        prop_assert_eq!(bytes.len(), PADDED_LEN);
+        prop_assert_eq!(StunMessage::parse(&bytes), Ok(StunMessage::Request(request)));
+        for len in 0..bytes.len() {
+            prop_assert!(StunMessage::parse(&bytes[..len]).is_err());
+        }
+        let (mapped, other) = (Endpoint::from(mapped), other.map(Endpoint::from));
+        let success = BindingSuccess { transaction, mapped, other };
+        let bytes = success.encode();
+        prop_assert!(bytes.len() <= PADDED_LEN);
+        prop_assert_eq!(StunMessage::parse(&bytes), Ok(StunMessage::Success(success)));
+    }
+
     #[test]
     fn addresses_survive_text_and_bytes(addr in addr(), port: u16) {
         prop_assert_eq!(Addr::from_bytes(addr.to_bytes()), addr);
@@ -150,7 +175,9 @@ proptest! {
         nodes in (node(), node()), endpoint in endpoint(), frame in content(),
         ids in prop::collection::vec(any::<[u8; 4]>(), 0..50),
         key: Option<[u8; 32]>, grant: Option<(u64, [u8; 64])>, number: u32, kind: u8, flag: bool,
+        proof: ([u8; 32], [u8; 16], [u8; 64]),
     ) {
+        let (public_key, cookie, signature) = (&proof.0, &proof.1, &proof.2);
         let ((sender, target), frame) = (nodes, frame.as_slice());
         let grant =
             grant.as_ref().map(|(expiry, signature)| PunchGrant { expiry: *expiry, signature });
@@ -164,6 +191,8 @@ proptest! {
             BeaconMessage::RelayDeliver { sender, destination, frame },
             BeaconMessage::Sync { beacon: number, nodes: NodeList::new(&ids).unwrap() },
             BeaconMessage::Notify { kind },
+            BeaconMessage::Challenge { cookie },
+            BeaconMessage::Prove { node: sender, public_key, cookie, signature },
         ] {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);

@@ -57,6 +57,17 @@ async def test_ping_prints_each_round_trip(pair: tuple[Node, Node], network: Loc
     assert "direct" in result.out
 
 
+async def test_paths_prints_the_way_to_a_peer(
+    pair: tuple[Node, Node], network: LocalNetwork
+) -> None:
+    result = await pilot(network, "paths", "bob", "-c", "0", "--json")
+    assert (result.code, result.err) == (0, "")
+    path = json.loads(result.out.splitlines()[0])
+    assert (path["peer"], path["kind"], path["active"]) == (pair[1].address, "direct", True)
+    result = await pilot(network, "paths", "bob", "-c", "0")
+    assert result.out.startswith(f"direct via {pair[1].info().local_addr}")
+
+
 async def test_send_delivers_text_and_files(
     pair: tuple[Node, Node], network: LocalNetwork, tmp_path: Path
 ) -> None:

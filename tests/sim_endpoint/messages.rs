@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pilot_agent::proto::messenger::{Content, MessengerConfig, Outcome, Ticket};
+use pilot_agent::proto::path::TrafficClass;
 use pilot_agent::wire::frames::message::ErrorCode;
 
 use super::world::{Link, World};
@@ -50,6 +51,20 @@ fn outcome(world: &World, at: usize, ticket: Ticket) -> Option<&Outcome> {
 
 fn blob(len: usize) -> Content {
     Content { data: vec![7; len].into(), ..Content::default() }
+}
+
+#[test]
+fn each_class_of_traffic_has_a_lane_of_its_own() {
+    let (mut world, a, b) = pair(LAN, |_| {});
+    let classes = [TrafficClass::Normal, TrafficClass::Bulk, TrafficClass::Control];
+    let sent: Vec<_> = (0..4)
+        .flat_map(|_| classes)
+        .map(|class| send(&mut world, a, b, Content { class, ..text("of a class") }))
+        .collect();
+    world.run_for(seconds(2));
+    assert!(sent.iter().all(|ticket| outcome(&world, a, *ticket) == Some(&Outcome::Delivered)));
+    // Small ones of one class share theirs.
+    assert_eq!(world.hosts[a].endpoint.stream_count(), classes.len());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use pilot_agent::proto::endpoint::StreamId;
 use pilot_agent::proto::stream::StreamConfig;
 use pilot_agent::proto::stream::congestion::CongestionControl;
 
-use super::world::{Host, World};
+use super::world::{Host, Link, World};
 use super::{LAN, seconds, text};
 
 /// Bytes around a segment's payload when it goes directly.
@@ -129,4 +129,52 @@ fn a_request_leaves_within_the_next_run_while_a_bulk_stream_has_more_to_send() {
     let run = busy.next_run();
     assert!(!is_bulk(&run) && !run.is_empty(), "{run:?}");
     assert!(is_bulk(&busy.next_run()));
+}
+
+/// Streams to one peer share a window, and wait in line for it. Some are aborted while they wait or
+/// while what they sent is in flight: the others go on.
+#[test]
+fn streams_in_line_get_through_whatever_becomes_of_the_others() {
+    super::with_seeds(10, |seed| {
+        let mut world = World::new(seed, Link { loss: 0.02, ..LAN });
+        let (sender, reader) = (world.add_host(), world.add_host());
+        world.introduce(sender, reader);
+        world.at(reader, |host, _| host.endpoint.listen(9));
+        let addr = world.hosts[reader].here();
+        let open = |_| {
+            let id = world.at(sender, |host, now| host.endpoint.connect(now, addr, 9, true));
+            id.unwrap()
+        };
+        let ids: Vec<StreamId> = (0..30).map(open).collect();
+        let data = vec![7; 200 << 10];
+        world.at(sender, |host, now| {
+            for id in &ids {
+                assert_eq!(host.endpoint.write(now, *id, &data), Ok(data.len()));
+            }
+        });
+        world.run_for(Duration::from_millis(45));
+        let is_held = |id: &StreamId, world: &World| {
+            world.hosts[sender].endpoint.stream(*id).is_some_and(|stream| stream.is_held())
+        };
+        assert!(ids.iter().any(|id| is_held(id, &world)), "all had room: this tests nothing");
+        for id in ids.iter().step_by(3) {
+            world.at(sender, |host, now| host.endpoint.abort(now, *id));
+        }
+        let rest: Vec<StreamId> =
+            ids.iter().enumerate().filter(|(n, _)| n % 3 > 0).map(|(_, id)| *id).collect();
+        let done = world.run_until(seconds(5), |world| {
+            let open: Vec<_> = world.hosts[reader].endpoint.stream_ids().collect();
+            world.at(reader, |host, now| {
+                for id in open {
+                    while let Ok(Some(chunk)) = host.endpoint.read_chunk(now, id, BULK)
+                        && !chunk.is_empty()
+                    {}
+                }
+            });
+            let stream =
+                |id: &StreamId| world.hosts[sender].endpoint.stream(*id).unwrap().is_drained();
+            rest.iter().all(stream)
+        });
+        assert!(done, "after {:?}", world.elapsed());
+    });
 }

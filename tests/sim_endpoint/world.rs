@@ -52,6 +52,11 @@ impl Roster for Everybody {
         Some(host_addr(u8::try_from(node.0 >> 20).ok()?))
     }
 
+    /// Nobody is asked to prove anything.
+    fn public_key(&self, _node: NodeId) -> Option<[u8; 32]> {
+        None
+    }
+
     fn may_punch(&self, _requester: NodeId, _target: NodeId) -> bool {
         true
     }
@@ -131,7 +136,7 @@ impl World {
             blocked: HashSet::new(),
             datagrams: 0,
             direct: 0,
-            beacon: Beacon::new(BeaconConfig::default()),
+            beacon: Beacon::new(&BeaconConfig::default(), [7; 32]),
             beacon_addr: SocketAddr::from(([192, 0, 2, 1], 9_001)),
             flying: BinaryHeap::new(),
             cargo: HashMap::new(),
@@ -266,7 +271,7 @@ impl World {
         if to == self.beacon_addr {
             let action = self.beacon.handle_datagram(self.now, from, &mut data, &Everybody);
             match action {
-                Action::Ignore => {}
+                Action::Ignore | Action::Verify(_) => {}
                 Action::Send(datagrams) => {
                     for (to, data) in datagrams {
                         self.launch(self.beacon_addr, to, data);

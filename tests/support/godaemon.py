@@ -40,6 +40,7 @@ class GoDaemon:
         listen: Its UDP address.
         flags: More flags of `pilot-daemon`.
         prefix: What stands before its commands: `nsenter` and a namespace.
+        environment: More variables of the daemon's environment.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class GoDaemon:
         listen: str = "127.0.0.1:0",
         flags: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
     ) -> None:
         daemon, tool = binary("pilot-daemon"), binary("pilotctl")
         if daemon is None or tool is None:
@@ -79,6 +81,7 @@ class GoDaemon:
             "HOME": str(self.home),
             "PATH": os.environ.get("PATH", ""),
             "PILOT_SOCKET": str(self.socket),
+            **(environment or {}),
         }
 
     def start(self) -> GoDaemon:

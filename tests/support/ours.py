@@ -38,6 +38,11 @@ class Rendezvous:
         self.log = self.home / "rendezvous.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def certificate(self) -> Path:
+        """The certificate that it made for itself, for `SSL_CERT_FILE`."""
+        return self.home / "rendezvous.tls.pem"
+
     def start(self) -> Rendezvous:
         """Start it, and return when it accepts connections."""
         program = Path(sys.executable).with_name("pilot")

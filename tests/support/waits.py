@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
-__all__ = ["native_threads", "soon", "started"]
+__all__ = ["native_threads", "soon", "started", "until"]
 
 T = TypeVar("T")
 
@@ -21,6 +21,14 @@ LIMIT = 10.0
 async def soon(awaitable: Awaitable[T], limit: float = LIMIT) -> T:
     """What `awaitable` gives, within `limit` seconds."""
     return await asyncio.wait_for(awaitable, limit)
+
+
+async def until(condition: Callable[[], bool], limit: float = LIMIT) -> None:
+    """Returns when the condition holds, which nothing tells us of."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.01)
 
 
 async def started(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

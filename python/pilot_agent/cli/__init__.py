@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pilot_agent import PilotError, __version__
 
-from . import find, info, listen, ping, rendezvous, request, send
+from . import find, info, listen, paths, ping, rendezvous, request, send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pilot-agent {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (rendezvous, listen, ping, send, request, find, info):
+    for command in (rendezvous, listen, ping, paths, send, request, find, info):
         command.add(commands)
     return top
 

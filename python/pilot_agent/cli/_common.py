@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pilot_agent import Node
+from pilot_agent import Node, Pong
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Coroutine
 
+    from pilot_agent import PathReport
     from pilot_agent._opening import Opening
 
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
@@ -47,6 +48,18 @@ def show(options: argparse.Namespace, value: dict[str, Any], text: str) -> None:
     if options.json:
         text = json.dumps(value, ensure_ascii=False, default=_plain)
     print(text, flush=True)
+
+
+def path_facts(path: Pong | PathReport) -> str:
+    """Returns what is known of a path: time, loss, size of datagrams."""
+    mtu = path.path_mtu if isinstance(path, Pong) else path.mtu
+    facts = (
+        None if path.rtt is None else f"{path.rtt * 1000:.3f} ms",
+        None if path.loss is None else f"{path.loss:.1%} lost",
+        None if mtu is None else f"MTU {mtu}",
+        None if isinstance(path, Pong) or path.state == "unknown" else path.state,
+    )
+    return ", ".join(fact for fact in facts if fact)
 
 
 def payload_text(kind: str, payload: bytes) -> str:

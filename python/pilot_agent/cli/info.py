@@ -22,8 +22,11 @@ def add(commands: Commands) -> None:
 async def run(options: argparse.Namespace) -> None:
     """Prints."""
     async with node(options, timeout=options.timeout) as self:
-        facts = asdict(self.info())
+        info = self.info()
+    facts = asdict(info)
     facts["public_key"] = facts["public_key"].hex()
     names = ("address", "node_id", "hostname", "public_key", "rendezvous", "local_addr")
     rows = [f"{name:<14}{facts[name]}" for name in (*names, "observed_addr", "hosts_rendezvous")]
+    rows.append(f"{'nat':<14}{info.nat.description}")
+    rows += [f"{'candidate':<14}{known.address} ({known.kind})" for known in info.candidates]
     show(options, facts, "\n".join(rows))

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ._common import caller, command, node, show
+from ._common import caller, command, node, path_facts, show
 
 if TYPE_CHECKING:
     import argparse
@@ -30,5 +30,5 @@ async def run(options: argparse.Namespace) -> None:
             if number:
                 await asyncio.sleep(options.interval)
             pong = await self.ping(options.peer, timeout=options.timeout)
-            text = f"{pong.address} {pong.path} via {pong.endpoint} {pong.rtt * 1000:.3f} ms"
+            text = f"{pong.address} {pong.path} via {pong.endpoint} {path_facts(pong)}"
             show(options, asdict(pong), text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,16 @@ def add(commands: Commands) -> None:
         "--tls-cert", metavar="PEM", help="certificate chain; default: makes and keeps its own"
     )
     parser.add_argument("--tls-key", metavar="PEM", help="its key; default: in the same file")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="ADDR",
+        help="another rendezvous of the cluster, host:port; may be repeated",
+    )
+    parser.add_argument(
+        "--advertise", metavar="ADDR", help="where agents reach this one, if not at --listen"
+    )
     parser.add_argument("--home", metavar="DIR", help="directory of the database")
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
     parser.set_defaults(run=run)
@@ -49,6 +61,7 @@ async def run(options: argparse.Namespace) -> None:
         home = home_directory(options.home)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = home / "rendezvous.redb"
+    _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,9 +72,18 @@ async def run(options: argparse.Namespace) -> None:
         tls_listen=options.tls_listen,
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
+        peers=options.peer,
+        advertise=options.advertise,
     ) as server:
         print(_describe(server, as_json=options.json), flush=True)
         await stop.wait()
+
+
+def _allow_many_connections() -> None:
+    """Every agent keeps a connection; the usual limit of open files is for programs with few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _describe(server: Rendezvous, *, as_json: bool) -> str:

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Job, RegistryError, Shared};
+use crate::net::dial::BoxedIo;
 use crate::wire::registry::Response;
 use crate::wire::registry::framing::split_frame;
 
@@ -19,10 +19,13 @@ const READ_BYTES: usize = 16 * 1024;
 
 pub(super) struct Connection<'a> {
     shared: &'a Shared,
-    stream: TcpStream,
+    reader: ReadHalf<BoxedIo>,
+    writer: WriteHalf<BoxedIo>,
     /// Sent, or in `outgoing`; answers come in this order.
     in_flight: VecDeque<InFlight>,
     outgoing: Vec<u8>,
+    /// TLS may hold back what it has taken.
+    is_unflushed: bool,
     incoming: Vec<u8>,
     answered: u64,
 }
@@ -43,12 +46,15 @@ enum Broken {
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(shared: &'a Shared, stream: TcpStream) -> Self {
+    pub(super) fn new(shared: &'a Shared, stream: BoxedIo) -> Self {
+        let (reader, writer) = split(stream);
         Self {
             shared,
-            stream,
+            reader,
+            writer,
             in_flight: VecDeque::new(),
             outgoing: Vec::new(),
+            is_unflushed: false,
             incoming: Vec::new(),
             answered: 0,
         }
@@ -57,6 +63,11 @@ impl<'a> Connection<'a> {
     /// Whether anything sensible ever came back.
     pub(super) fn has_answered(&self) -> bool {
         self.answered > 0
+    }
+
+    /// Hands the calls in flight back to be repeated, without blaming the registry.
+    pub(super) fn abandon(&mut self, waiting: &mut VecDeque<Job>) {
+        self.give_up(Broken::Closed("the network has changed".into()), waiting);
     }
 
     /// Serves the calls in `waiting`, then those from `queue`, until the connection breaks; calls
@@ -73,21 +84,23 @@ impl<'a> Connection<'a> {
             let deadline = self.in_flight.front().map(|front| front.deadline);
             let has_room = self.in_flight.len() < MAX_IN_FLIGHT;
             self.incoming.reserve(READ_BYTES);
-            let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
                 job = queue.recv(), if has_room => match job {
                     Some(job) => self.send(job),
                     None => return false,
                 },
-                written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                written = write(&mut self.writer, &self.outgoing),
+                    if !self.outgoing.is_empty() || self.is_unflushed =>
+                {
                     match written {
                         Ok(len) => {
+                            self.is_unflushed = !self.outgoing.is_empty();
                             self.outgoing.drain(..len);
                         }
                         Err(error) => break Broken::Closed(error.to_string()),
                     }
                 }
-                read = reader.read_buf(&mut self.incoming) => {
+                read = self.reader.read_buf(&mut self.incoming) => {
                     if let Err(broken) = self.received(read) {
                         break broken;
                     }
@@ -177,4 +190,9 @@ impl<'a> Connection<'a> {
             job.finish(Err(error));
         }
     }
+}
+
+/// Writes some bytes, or flushes if there are none.
+async fn write(writer: &mut WriteHalf<BoxedIo>, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() { writer.flush().await.map(|()| 0) } else { writer.write(bytes).await }
 }

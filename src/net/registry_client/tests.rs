@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::*;
 use crate::wire::NodeId;
@@ -228,5 +229,40 @@ async fn a_request_over_the_limit_is_refused_before_it_is_sent() {
     let error = client.call(Request::Find { query, limit: 1 }).await.unwrap_err();
     assert!(matches!(error, RegistryError::TooLong { request: "find", .. }), "{error:?}");
     assert_eq!(client.call(heartbeat(1)).await, answer(1));
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_connection_prepared_ahead_serves_the_first_call() {
+    let (client, server) = client_of(|stream, n| async move {
+        assert_eq!(n, 0);
+        well_behaved(stream).await;
+    })
+    .await;
+    client.prepare();
+    let up = client.link().wait_for(Option::is_some).await.map(|up| *up);
+    let before = up.unwrap();
+    assert_eq!(client.call(heartbeat(5)).await, answer(5));
+    assert_eq!(*client.link().borrow(), before);
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_call_is_repeated_at_once_when_the_network_has_changed() {
+    // The first connection is dead, as one is whose address the machine has lost.
+    let (client, server) = client_of(|mut stream, n| async move {
+        if n == 0 {
+            let _ = read_request(&mut stream).await;
+            std::future::pending::<()>().await;
+        }
+        well_behaved(stream).await;
+    })
+    .await;
+    let calling = client.clone();
+    let call = tokio::spawn(async move { calling.call(heartbeat(6)).await });
+    client.link().wait_for(Option::is_some).await.unwrap();
+    tokio::task::yield_now().await;
+    client.reconnect();
+    assert_eq!(call.await.unwrap(), answer(6));
     server.abort();
 }

@@ -13,6 +13,7 @@ use crate::node::resolver::Resolver;
 use crate::node::stream::{Listener, NodeStream};
 use crate::node::trust::Trust;
 use crate::node::types::PeerRef;
+use crate::proto::path::TrafficClass;
 use crate::wire::handshake::{HandshakeMessage, MAX_RECEIVED_LEN};
 use crate::wire::ports;
 
@@ -75,7 +76,8 @@ pub(in crate::node) async fn send(
     message: &HandshakeMessage,
 ) -> Result<(), NodeError> {
     let text = message.encode().map_err(|error| NodeError::Invalid(error.to_string()))?;
-    let stream = crate::node::open(shared, resolver, peer, ports::HANDSHAKE, true).await?;
+    let (class, port) = (TrafficClass::Normal, ports::HANDSHAKE);
+    let stream = crate::node::open(shared, resolver, class, peer, port, true).await?;
     // One write of a fresh stream is one segment, as receivers of release 1.18 need it.
     super::echo::write_all(&stream, &text).await?;
     poll_fn(|cx| stream.poll_drained(cx)).await?;

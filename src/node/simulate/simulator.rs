@@ -4,6 +4,7 @@
 //! Without I/O: the core gives it datagrams and the time, and asks when to come back.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use linkem::{Link, Packet};
@@ -124,16 +125,22 @@ impl Simulator {
         self.stages.iter().flat_map(both).flatten().min()
     }
 
-    /// As [`Endpoint::poll_transmit`], later and less.
+    /// As [`Endpoint::poll_transmit`], later and less. What is for `detour` does not go by UDP.
     pub(in crate::node) fn poll_transmit(
         &mut self,
         now: Instant,
         endpoint: &mut Endpoint,
         buf: &mut Vec<u8>,
+        detour: Option<SocketAddr>,
     ) -> Option<Transmit> {
         while self.outgoing.is_empty() {
             let mut run = std::mem::take(&mut self.run);
             let transmit = endpoint.poll_transmit(now, &mut run);
+            if let Some(taken) = transmit.filter(|t| Some(t.destination.addr) == detour) {
+                std::mem::swap(buf, &mut run);
+                self.run = run;
+                return Some(taken);
+            }
             if let Some(Transmit { destination, segment_size }) = transmit {
                 let peer = self.receiver(endpoint, destination, &run);
                 for datagram in run.chunks(segment_size.max(1)) {

@@ -148,14 +148,14 @@ fn what_the_endpoint_sends_meets_it_too() {
         endpoint.discover();
     }
     let mut run = Vec::new();
-    assert_eq!(simulator.poll_transmit(now, &mut endpoint, &mut run), None);
+    assert_eq!(simulator.poll_transmit(now, &mut endpoint, &mut run, None), None);
     simulator.receive(now, remote(), b"unharmed");
     assert_eq!(arrivals(&mut simulator, now), [b"unharmed".to_vec()]);
     let due = now + Duration::from_millis(5);
-    let transmit = simulator.poll_transmit(due, &mut endpoint, &mut run).unwrap();
+    let transmit = simulator.poll_transmit(due, &mut endpoint, &mut run, None).unwrap();
     // Equal datagrams to one address leave with one system call.
     assert_eq!((transmit.destination, run.len()), (remote(), 3 * transmit.segment_size));
-    assert_eq!(simulator.poll_transmit(due, &mut endpoint, &mut run), None);
+    assert_eq!(simulator.poll_transmit(due, &mut endpoint, &mut run, None), None);
 }
 
 #[test]

@@ -42,19 +42,17 @@ impl Beacon {
     /// goes to [`address_of`] it.
     pub fn attach(&mut self, now: Instant, node: NodeId) {
         let endpoint = address_of(node);
-        match self.nodes.get_mut(&node) {
+        match self.nodes.get_mut(now, node) {
             Some(noted) if noted.endpoint == endpoint => noted.last_heard = now,
-            // Connections are few and bounded, so the table has room for them in any case.
             _ => {
-                let noted = Noted { endpoint, last_heard: now, is_extended: false };
-                self.nodes.insert(node, noted);
+                self.insert(node, Noted::new(now, endpoint));
             }
         }
     }
 
     /// A sign of life of an attached node; nothing if it has moved to UDP meanwhile.
     pub fn touch(&mut self, now: Instant, node: NodeId) {
-        if let Some(noted) = self.nodes.get_mut(&node)
+        if let Some(noted) = self.nodes.get_mut(now, node)
             && noted.endpoint == address_of(node)
         {
             noted.last_heard = now;
@@ -63,8 +61,6 @@ impl Beacon {
 
     /// The connection of `node` is gone.
     pub fn detach(&mut self, node: NodeId) {
-        if self.nodes.get(&node).is_some_and(|noted| noted.endpoint == address_of(node)) {
-            self.nodes.remove(&node);
-        }
+        self.nodes.remove_from(address_of(node), node);
     }
 }

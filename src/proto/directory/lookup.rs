@@ -163,6 +163,10 @@ impl Roster for Directory {
         record.offline_since.is_none().then_some(record.endpoint)
     }
 
+    fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.registered(node).map(|node| node.record.public_key.0)
+    }
+
     fn may_punch(&self, requester: NodeId, target: NodeId) -> bool {
         self.registered(target).is_some_and(|node| self.may_reach(node, Some(requester)))
     }

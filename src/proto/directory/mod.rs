@@ -38,7 +38,7 @@ mod trust;
 pub use handshake::Inbox;
 pub use record::NodeRecord;
 
-use limits::SourceLimits;
+use limits::Limits;
 use record::Node;
 use search::Index;
 use trust::TrustTable;
@@ -56,11 +56,16 @@ pub struct DirectoryConfig {
     /// Nodes known at once, online or not. Default 100,000; each takes at most about 4 KiB,
     /// and its inbox at most another 128 KiB. When full, the node longest offline is forgotten.
     pub max_nodes: usize,
-    /// Requests a second from one address (an IPv6 /64 counts as one), after a burst of five
-    /// times as many; loopback is not limited. Default 200.
+    /// Requests a second of one node, and of all strangers at one address (an IPv6 /64 counts as
+    /// one), after a burst of five times as many; all nodes at one address have twenty times as
+    /// many. Loopback is not limited. Default 200.
     pub requests_per_sec: u32,
-    /// New keys a minute from one address; loopback is not limited. Default 60.
+    /// New keys a minute from one address, once it has used up `new_nodes_burst`; loopback is not
+    /// limited. Default 60.
     pub new_nodes_per_min: u32,
+    /// New keys at once from one address. Default 4096: when a registry has lost its database,
+    /// the fleet behind a NAT is new, all of it.
+    pub new_nodes_burst: u32,
     /// What `beacon_list` answers. Default: none, and nodes stay with the beacon that they were
     /// configured with.
     pub beacons: Vec<BeaconInfo>,
@@ -75,6 +80,7 @@ impl Default for DirectoryConfig {
             max_nodes: 100_000,
             requests_per_sec: 200,
             new_nodes_per_min: 60,
+            new_nodes_burst: 4096,
             beacons: Vec::new(),
             fingerprint: String::new(),
         }
@@ -145,7 +151,7 @@ pub struct Directory {
     trust: TrustTable,
     inboxes: HashMap<NodeId, Inbox>,
     index: Index,
-    limits: SourceLimits,
+    limits: Limits,
     /// Of the request being handled.
     effects: Vec<Effect>,
     is_durable: bool,
@@ -156,7 +162,7 @@ impl Directory {
     #[must_use]
     pub fn new(config: DirectoryConfig) -> Self {
         Self {
-            limits: SourceLimits::new(&config),
+            limits: Limits::new(&config),
             config,
             nodes: BTreeMap::new(),
             by_key: HashMap::new(),
@@ -207,7 +213,11 @@ impl Directory {
         request: Request,
     ) -> Result<Response, Refusal> {
         self.limits.admit(now, from.ip(), &request)?;
-        self.authenticate(&request)?;
+        if let Some(key) = self.authenticate(&request)? {
+            let node = self.by_key.get(&key).and_then(|id| self.nodes.get_mut(id));
+            let allowance = node.map(|node| &mut node.allowance);
+            self.limits.settle(now, from.ip(), &request, allowance)?;
+        }
         match request {
             Request::Register(register) => self.register(now, from, &register),
             Request::Heartbeat { node_id, .. } => self.heartbeat(now, node_id),
@@ -268,27 +278,28 @@ impl Directory {
         }
     }
 
-    /// Checks that the node which the request speaks for has signed it.
-    fn authenticate(&self, request: &Request) -> Result<(), Refusal> {
+    /// Checks that the node which the request speaks for has signed it, and says by which key.
+    fn authenticate(&self, request: &Request) -> Result<Option<[u8; 32]>, Refusal> {
         if let Request::Register(register) = request {
             return match register.public_key {
-                Some(key) => verify_signature(&key.0, request),
+                Some(key) => verify_signature(&key.0, request).map(|()| Some(key.0)),
                 None => refuse(ErrorCode::Invalid, "invalid register: public_key is required"),
             };
         }
-        let Some(signer) = request.signer() else { return Ok(()) };
+        let Some(signer) = request.signer() else { return Ok(None) };
         match request {
             // Anybody may ask for a hostname; signing only earns more of an answer.
-            Request::ResolveHostname { signature: None, .. } => return Ok(()),
+            Request::ResolveHostname { signature: None, .. } => return Ok(None),
             // Leaving twice is not an error.
-            Request::Deregister { .. } if self.registered(signer).is_none() => return Ok(()),
+            Request::Deregister { .. } if self.registered(signer).is_none() => return Ok(None),
             _ => {}
         }
         let Some(node) = self.registered(signer) else {
             let text = format!("node not found: {} is not registered here", Addr::global(signer));
             return refuse(ErrorCode::NotRegistered, text);
         };
-        verify_signature(&node.record.public_key.0, request)
+        let key = node.record.public_key.0;
+        verify_signature(&key, request).map(|()| Some(key))
     }
 
     /// The node, unless it left.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::OFFLINE_AFTER_SECS;
+use super::limits::Allowance;
 use crate::wire::registry::PublicKey;
 use crate::wire::registry::values::node_id;
 use crate::wire::{Addr, NodeId};
@@ -62,6 +63,7 @@ pub(super) struct Node {
     pub(super) record: NodeRecord,
     /// Unix seconds of the last sign of life.
     pub(super) last_seen: u64,
+    pub(super) allowance: Allowance,
 }
 
 impl Node {

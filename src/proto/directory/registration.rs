@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::limits::Allowance;
 use super::record::Node;
 use super::{Directory, Effect, FORGET_AFTER_SECS, Inbox, NodeRecord, Refusal, refuse};
 use crate::crypto::node_id;
@@ -49,6 +50,7 @@ impl Directory {
                 has_left: false,
             },
             last_seen: now,
+            allowance: Allowance::default(),
         });
         let before = node.record.clone();
         node.last_seen = now;
@@ -201,7 +203,7 @@ impl Directory {
         if !record.hostname.is_empty() {
             self.by_hostname.insert(record.hostname.clone(), id);
         }
-        self.nodes.insert(id, Node { record, last_seen: now });
+        self.nodes.insert(id, Node { record, last_seen: now, allowance: Allowance::default() });
         self.reindex(id);
     }
 

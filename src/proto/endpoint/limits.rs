@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// One token bucket for each source. When the table is full of busy sources, unknown ones are
 /// refused: memory stays bounded under a flood of forged addresses.
 #[derive(Debug)]
-pub(super) struct RateLimiter<K> {
+pub(in crate::proto) struct RateLimiter<K> {
     buckets: HashMap<K, (f64, Instant)>,
     per_second: f64,
     burst: f64,
@@ -15,12 +15,12 @@ pub(super) struct RateLimiter<K> {
 }
 
 impl<K: Eq + Hash> RateLimiter<K> {
-    pub(super) fn new(per_second: f64, burst: f64, max_sources: usize) -> Self {
+    pub(in crate::proto) fn new(per_second: f64, burst: f64, max_sources: usize) -> Self {
         Self { buckets: HashMap::new(), per_second, burst, max_sources }
     }
 
     /// Takes a token; `false` when there is none.
-    pub(super) fn allow(&mut self, now: Instant, source: K) -> bool {
+    pub(in crate::proto) fn allow(&mut self, now: Instant, source: K) -> bool {
         if self.buckets.len() >= self.max_sources && !self.buckets.contains_key(&source) {
             let full = Duration::from_secs_f64(self.burst / self.per_second);
             self.buckets.retain(|_, (_, at)| *at + full > now);

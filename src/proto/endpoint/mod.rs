@@ -18,7 +18,7 @@
 
 mod control;
 mod event;
-mod limits;
+pub(in crate::proto) mod limits;
 mod network;
 mod path_mtu;
 mod peer;
@@ -48,7 +48,7 @@ use super::path::{Remote, Via};
 use super::stream::{Stream, StreamConfig, StreamError};
 use super::tunnel::{LocalKeys, TunnelConfig};
 use crate::wire::NodeId;
-use crate::wire::beacon::BeaconMessage;
+use crate::wire::beacon::{BeaconMessage, COOKIE_LEN, prove_string};
 use limits::{Orphans, RateLimiter};
 use streams::{Listener, StreamSlot};
 use timers::TimerHeap;
@@ -95,6 +95,8 @@ impl Default for EndpointConfig {
 enum TimerKey {
     Stream(StreamId),
     Peer(NodeId),
+    /// The streams of a peer may send again.
+    Pace(NodeId),
     Punch,
 }
 
@@ -129,6 +131,8 @@ pub struct Endpoint {
     exchange_per_ip: RateLimiter<IpAddr>,
     /// Nodes that send sealed frames without having keys with us.
     strangers: RateLimiter<()>,
+    /// Proofs to the beacon.
+    proofs: RateLimiter<()>,
     orphans: Orphans<(NodeId, u16, u16)>,
     network: network::OwnNetwork,
     punching: punching::Punching,
@@ -163,6 +167,7 @@ impl Endpoint {
             exchange_per_source: RateLimiter::new(5.0, 10.0, 4_096),
             exchange_per_ip: RateLimiter::new(200.0, 400.0, 4_096),
             strangers: RateLimiter::new(100.0, 100.0, 1),
+            proofs: RateLimiter::new(5.0, 10.0, 1),
             orphans: Orphans::new(),
             network: network::OwnNetwork::default(),
             punching: punching::Punching::default(),
@@ -205,6 +210,25 @@ impl Endpoint {
     pub fn discover(&mut self) {
         let node = self.node();
         self.send_to_beacon(&BeaconMessage::Discover { node, public_key: None, extended: false });
+        // A beacon of ours that does not know us here will ask for a proof; a Go beacon takes
+        // either for what it is.
+        let public_key = &self.local.identity().public_key();
+        let (cookie, signature) = (&[0; COOKIE_LEN], &[0; 64]);
+        self.send_to_beacon(&BeaconMessage::Prove { node, public_key, cookie, signature });
+    }
+
+    /// Proves to the beacon that we are who we say, at the endpoint that it sees.
+    fn prove(&mut self, now: Instant, cookie: &[u8; COOKIE_LEN]) {
+        // Whoever can forge the beacon's address must not make us sign all day.
+        if !self.proofs.allow(now, ()) {
+            self.stats.dropped_limited += 1;
+            return;
+        }
+        let node = self.node();
+        let identity = self.local.identity().clone();
+        let signature = &identity.sign(prove_string(node, cookie).as_bytes());
+        let public_key = &identity.public_key();
+        self.send_to_beacon(&BeaconMessage::Prove { node, public_key, cookie, signature });
     }
 
     /// How a peer's frames go now.
@@ -258,6 +282,14 @@ impl Endpoint {
                         if is_stalled {
                             self.on_stall(now, id);
                         }
+                    }
+                }
+                TimerKey::Pace(node) => {
+                    if let Some(peer) = self.peers.get_mut(&node)
+                        && peer.pace_armed == Some(at)
+                    {
+                        peer.pace_armed = None;
+                        self.queue_peer(node);
                     }
                 }
                 TimerKey::Punch => self.punching_timeout(now, at),

@@ -7,6 +7,7 @@ use super::StreamId;
 use super::turns::{Senders, Turn, Turns};
 use crate::proto::path::{PathSet, Remote};
 use crate::proto::pmtud::PathMtu;
+use crate::proto::stream::Macroflow;
 use crate::proto::tunnel::Tunnel;
 use crate::wire::{Flags, Header, NodeId, Protocol};
 
@@ -69,6 +70,10 @@ pub struct Peer {
     pub(super) path: PathSet,
     /// Streams with something to send.
     pub(super) turns: Turns<StreamId>,
+    /// What they share, once there was one.
+    pub(super) flow: Option<Macroflow>,
+    /// When the first of those that are held may go on.
+    pub(super) pace_armed: Option<Instant>,
     /// Its own turn among the peers.
     pub(super) turn: Turn,
     pub(super) waiting: VecDeque<LoosePacket>,
@@ -116,6 +121,8 @@ impl Peer {
             tunnel,
             path: PathSet::default(),
             turns: Turns::default(),
+            flow: None,
+            pace_armed: None,
             turn: Turn::default(),
             waiting: VecDeque::new(),
             pings: Vec::new(),
@@ -175,6 +182,19 @@ impl Peer {
     /// a SYN too many is sent, or one too late; a measurement follows in either case.
     pub(super) fn expected_rtt(&self) -> Option<Duration> {
         self.srtt.or(self.rtt)
+    }
+
+    /// The next stream that was held back goes on, if there is room. `false`: none does.
+    pub(super) fn resume(&mut self, now: Instant, streams: &mut impl Senders<StreamId>) -> bool {
+        let has_room = |flow: &Macroflow| flow.has_room(now);
+        self.turns.holds_any()
+            && self.flow.as_ref().is_some_and(has_room)
+            && self.turns.resume(streams)
+    }
+
+    /// When to try [`resume`](Self::resume) again, if it is a matter of time.
+    pub(super) fn resume_at(&self) -> Option<Instant> {
+        self.flow.as_ref().filter(|_| self.turns.holds_any())?.resume_at()
     }
 
     /// How long its last ping took.

@@ -45,6 +45,10 @@ impl Endpoint {
             Ok(BeaconMessage::Notify { kind: beacon::NOTIFY_HANDSHAKE }) => {
                 self.events.push_back(EndpointEvent::HandshakeWaiting);
             }
+            Ok(BeaconMessage::Challenge { cookie }) => {
+                let cookie = *cookie;
+                self.prove(now, &cookie);
+            }
             Ok(BeaconMessage::RelayDeliver { frame, .. }) => {
                 let start = datagram.len() - frame.len();
                 if let Some(frame) = datagram.get_mut(start..) {

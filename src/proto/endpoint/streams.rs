@@ -9,7 +9,7 @@ use slab::Slab;
 use super::peer::Peer;
 use super::turns::{Senders, Turn};
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
-use crate::proto::stream::{Segment, State, Stream, StreamError, StreamEvent};
+use crate::proto::stream::{Macroflow, Segment, State, Stream, StreamError, StreamEvent};
 use crate::wire::sack::looks_like_sack;
 use crate::wire::{Addr, Flags, NodeId, Packet, Seq, ports};
 
@@ -88,7 +88,7 @@ impl Endpoint {
         if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
             stream.expect_rtt(rtt);
         }
-        let id = self.insert(node, to.network, local_port, port, stream);
+        let id = self.insert(now, node, to.network, local_port, port, stream);
         self.start_tunnel(now, node);
         self.touch(id);
         Ok(id)
@@ -294,7 +294,7 @@ impl Endpoint {
         if let Some(rtt) = self.peers.get(&node).and_then(Peer::expected_rtt) {
             stream.expect_rtt(rtt);
         }
-        let id = self.insert(node, header.dst.network, local, remote, stream);
+        let id = self.insert(now, node, header.dst.network, local, remote, stream);
         self.learn_probeable(id);
         if let Some(listener) = self.listeners.get_mut(&local) {
             listener.backlog.push_back(id);
@@ -352,7 +352,10 @@ impl Endpoint {
             slot.is_dirty = false;
             let node = slot.peer;
             let Some(peer) = self.peers.get_mut(&node) else { continue };
-            peer.turns.enter(id, &mut slot.turn);
+            // Who waits in line is looked after there.
+            if !slot.stream.is_held() || slot.stream.is_urgent() {
+                peer.turns.enter(id, &mut slot.turn);
+            }
             self.queue_peer(node);
         }
     }
@@ -384,6 +387,7 @@ impl Endpoint {
 
     fn insert(
         &mut self,
+        now: Instant,
         peer: NodeId,
         network: u16,
         local_port: u16,
@@ -399,6 +403,11 @@ impl Endpoint {
             generation = peer.generation;
             if let Some(bytes) = peer.max_payload {
                 stream.set_max_payload(bytes);
+            }
+            let config = &self.config.stream;
+            if Macroflow::is_for(config.congestion) {
+                let new = || Macroflow::new(now, config.congestion, config.max_payload);
+                stream.share(now, peer.flow.get_or_insert_with(new));
             }
         }
         let slot = self.streams.insert(StreamSlot {
@@ -429,6 +438,8 @@ impl Endpoint {
         if let Some(peer) = self.peers.get_mut(&slot.peer) {
             peer.streams -= 1;
         }
+        // What it had in flight is room for others.
+        self.queue_peer(slot.peer);
     }
 
     fn free_port(&mut self, node: NodeId, remote_port: u16) -> Option<u16> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::peer::Peer;
 use super::streams::StreamSlot;
-use super::{Endpoint, StreamId, Transmit};
+use super::{Endpoint, StreamId, TimerKey, Transmit};
 use crate::proto::path::{Remote, Via};
 use crate::proto::tunnel::LocalKeys;
 use crate::wire::beacon::{self, RELAY_HEADER_LEN};
@@ -38,6 +38,8 @@ struct Run<'a> {
     /// Bytes of a datagram; the last may be shorter.
     size: usize,
     count: usize,
+    /// A stream was held back by what the streams of the peer share.
+    is_held: bool,
 }
 
 impl Endpoint {
@@ -68,6 +70,8 @@ impl Endpoint {
                 return transmit;
             }
             self.turns.rest(&mut peer.turn);
+            let resume_at = peer.resume_at();
+            self.timers.arm(TimerKey::Pace(node), &mut peer.pace_armed, resume_at);
         }
         None
     }
@@ -80,7 +84,7 @@ impl Endpoint {
         }
         let destination = self.destination(route)?;
         self.follow_path(node, route);
-        let mut run = Run { buf, route, destination, size: 0, count: 0 };
+        let mut run = Run { buf, route, destination, size: 0, count: 0, is_held: false };
         while let Filling::Rested(id) = self.fill(now, node, &mut run)? {
             // What it sent may have set a timer, or ended it.
             self.settle_stream(id);
@@ -105,11 +109,21 @@ impl Endpoint {
     fn fill(&mut self, now: Instant, node: NodeId, run: &mut Run<'_>) -> Option<Filling> {
         let peer = self.peers.get_mut(&node)?;
         while run.count < MAX_DATAGRAMS && run.buf.len() + run.size <= MAX_RUN {
-            let Some(id) = peer.turns.next(&mut self.streams) else { break };
+            let Some(id) = peer.turns.next(&mut self.streams) else {
+                if !run.is_held && peer.resume(now, &mut self.streams) {
+                    continue;
+                }
+                break;
+            };
             let slot = self.streams.get_mut(id.slot)?;
             let start = run.buf.len();
             if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf) {
-                peer.turns.rest(&mut slot.turn);
+                if slot.stream.is_held() {
+                    peer.turns.hold(id, &mut slot.turn);
+                    run.is_held = true;
+                } else {
+                    peer.turns.rest(&mut slot.turn);
+                }
                 return Some(Filling::Rested(id));
             }
             run.count += 1;

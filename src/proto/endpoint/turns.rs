@@ -4,6 +4,10 @@
 //! Who begins to send goes before those who go on, for one quantum. So a request does not wait
 //! for the bulk streams around it, and nobody has to say which kind it is: whoever keeps sending
 //! uses its quantum up and joins the others.
+//!
+//! Who has something to send that nothing takes at the moment (a window that is shared is full) is
+//! [held](Turns::hold), in a line of its own: one [goes on](Turns::resume) when one can, in the
+//! order in which they came.
 
 use std::collections::VecDeque;
 
@@ -16,6 +20,8 @@ pub(super) struct Turn {
     place: Place,
     /// Bytes it may still send.
     credit: i64,
+    /// It is in the line of those that are held.
+    is_held: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,19 +46,27 @@ pub(super) trait Senders<K> {
 pub(super) struct Turns<K> {
     new: VecDeque<K>,
     old: VecDeque<K>,
+    held: VecDeque<K>,
 }
 
 impl<K> Default for Turns<K> {
     fn default() -> Self {
-        Self { new: VecDeque::new(), old: VecDeque::new() }
+        Self { new: VecDeque::new(), old: VecDeque::new(), held: VecDeque::new() }
     }
 }
 
 impl<K: Copy> Turns<K> {
     /// Something is there to be sent, perhaps. Nothing happens to who waits already.
     pub(super) fn enter(&mut self, key: K, turn: &mut Turn) {
-        if turn.place == Place::Out {
-            *turn = Turn { place: Place::New, credit: QUANTUM };
+        if turn.place != Place::Out {
+            return;
+        }
+        if turn.is_held {
+            // It was here before; what it has to send now is something else.
+            turn.place = Place::Old;
+            self.old.push_back(key);
+        } else {
+            *turn = Turn { place: Place::New, credit: QUANTUM, is_held: false };
             self.new.push_back(key);
         }
     }
@@ -75,6 +89,37 @@ impl<K: Copy> Turns<K> {
                 }
             }
         }
+    }
+
+    /// The one whose turn it is has something to send, but may not: it waits in line.
+    pub(super) fn hold(&mut self, key: K, turn: &mut Turn) {
+        match std::mem::replace(&mut turn.place, Place::Out) {
+            Place::New => self.new.pop_front(),
+            Place::Old => self.old.pop_front(),
+            Place::Out => None,
+        };
+        if !std::mem::replace(&mut turn.is_held, true) {
+            self.held.push_back(key);
+        }
+    }
+
+    /// The first in line goes on, with what it had left of its turn. `false`: there is none.
+    pub(super) fn resume(&mut self, senders: &mut impl Senders<K>) -> bool {
+        while let Some(key) = self.held.pop_front() {
+            let Some(turn) = senders.turn(key) else { continue };
+            turn.is_held = false;
+            if turn.place == Place::Out {
+                turn.place = Place::Old;
+                self.old.push_back(key);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Whether anybody is in line, perhaps one that is gone.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// The one whose turn it is, as [`next`](Self::next) said, has nothing to send. While others
@@ -185,6 +230,25 @@ mod tests {
             sent[key] += bytes;
         }
         assert!(sent[0] * 10 > sent[1] * 9, "{sent:?}");
+    }
+
+    #[test]
+    fn who_is_held_goes_on_in_order_and_behind_newcomers() {
+        let mut line = Line::new(&[(100, 1_000), (100, 1_000), (64, 0)]);
+        for key in 0..2 {
+            assert_eq!(line.turns.next(&mut line.senders), Some(key));
+            line.turns.hold(key, &mut line.senders[key].0);
+        }
+        assert_eq!(line.send(), None, "the third has nothing");
+        // Something else to send, and held once more: it keeps its place in line.
+        line.give(1, 0);
+        assert_eq!(line.turns.next(&mut line.senders), Some(1));
+        line.turns.hold(1, &mut line.senders[1].0);
+        assert!(line.turns.resume(&mut line.senders));
+        line.give(2, 64);
+        assert_eq!((line.send(), line.send()), (Some((2, 64)), Some((0, 100))));
+        assert!(line.turns.resume(&mut line.senders) && !line.turns.resume(&mut line.senders));
+        assert!(!line.turns.holds_any());
     }
 
     #[test]

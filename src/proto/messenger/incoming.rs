@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::history::Answer;
 use super::{Content, InboxMessage, InboxRequest, Messenger, Outcome};
 use crate::proto::endpoint::{Endpoint, StreamId};
+use crate::proto::path::TrafficClass;
 use crate::wire::Addr;
 use crate::wire::frames::message::{
     ErrorCode, Headers, MessageFrame, MessageHead, MessageKind, PayloadKind,
@@ -124,7 +125,7 @@ impl Messenger {
         let Some(pending) = self.unanswered.get(&ticket) else { return };
         let id = pending.id;
         let frame = match result {
-            Ok(Content { kind, headers, data }) => {
+            Ok(Content { kind, headers, data, .. }) => {
                 MessageFrame::user(MessageKind::Reply, id, kind, headers, data)
             }
             Err(text) => MessageFrame::error(id, ErrorCode::HandlerFailed, &text),
@@ -221,5 +222,5 @@ fn content(frame: MessageFrame) -> Content {
     // A small payload must not keep the whole chunk alive that it arrived in.
     let is_small = frame.payload.len() < COPIED_BELOW;
     let data = if is_small { Bytes::copy_from_slice(&frame.payload) } else { frame.payload };
-    Content { kind, headers, data }
+    Content { kind, headers, data, class: TrafficClass::Normal }
 }

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 
 use super::{Messenger, PeerState};
 use crate::proto::endpoint::{Endpoint, StreamId};
+use crate::proto::path::TrafficClass;
 use crate::proto::stream::StreamError;
 use crate::wire::Addr;
 use crate::wire::frames::message::{Hello, Incoming, MessageDecoder, MessageFrame, MessageKind};
@@ -20,6 +21,7 @@ const APART_FROM: usize = 4 << 10;
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) peer: Addr,
+    pub(super) class: TrafficClass,
     /// We opened it, so we may put new frames on it.
     pub(super) is_own: bool,
     /// The peer's process, once it said HELLO.
@@ -35,6 +37,7 @@ impl Lane {
     pub(super) fn new(now: Instant, peer: Addr, is_own: bool, max_payload: usize) -> Self {
         Self {
             peer,
+            class: TrafficClass::Normal,
             is_own,
             epoch: None,
             decoder: MessageDecoder::new(max_payload),
@@ -69,19 +72,25 @@ impl Messenger {
         now: Instant,
         endpoint: &mut Endpoint,
         to: Addr,
+        class: TrafficClass,
         len: usize,
     ) -> Result<StreamId, StreamError> {
         let is_small = len <= self.config.shared_up_to;
         let peer: &mut PeerState = self.peers.entry(to.node).or_default();
         if is_small {
-            if let Some(shared) = peer.shared {
-                return Ok(shared);
+            if let Some(shared) = peer.shared.get(&class) {
+                return Ok(*shared);
             }
         } else {
-            let lanes = peer.own_lanes.iter().filter(|id| Some(**id) != peer.shared);
+            let shared = peer.shared.get(&class);
+            let is_one = |id: &&StreamId| {
+                Some(*id) != shared && self.lanes.get(id).is_some_and(|lane| lane.class == class)
+            };
+            let lanes = peer.own_lanes.iter().filter(is_one);
+            let count = lanes.clone().count();
             let idlest = lanes.min_by_key(|id| self.lanes.get(id).map(|lane| lane.in_flight));
             if let Some(&id) = idlest
-                && (peer.own_lanes.len() >= self.config.max_lanes
+                && (count >= self.config.max_lanes
                     || self.lanes.get(&id).is_some_and(Lane::is_idle))
             {
                 return Ok(id);
@@ -91,9 +100,11 @@ impl Messenger {
         let id = endpoint.connect(now, to, port, true).map_err(|_| StreamError::PeerUnreachable)?;
         peer.own_lanes.push(id);
         if is_small {
-            peer.shared = Some(id);
+            peer.shared.insert(class, id);
         }
-        self.lanes.insert(id, Lane::new(now, to, true, self.config.max_payload));
+        endpoint.set_class(id, class);
+        let lane = Lane { class, ..Lane::new(now, to, true, self.config.max_payload) };
+        self.lanes.insert(id, lane);
         self.wake_at(now + self.config.lane_idle);
         self.greet(now, endpoint, id);
         Ok(id)
@@ -214,9 +225,7 @@ impl Messenger {
         if let Some(peer) = self.peers.get_mut(&lane.peer.node) {
             peer.own_lanes.retain(|own| *own != id);
             peer.inbound_lanes -= usize::from(!lane.is_own);
-            if peer.shared == Some(id) {
-                peer.shared = None;
-            }
+            peer.shared.retain(|_, shared| *shared != id);
         }
         self.lane_lost(now, endpoint, id, why);
     }

@@ -4,6 +4,7 @@
 //! - A **lane** is a stream to the message port. Small messages to a peer share one, so that many
 //!   of them travel in one packet; a large one takes a lane of its own, so that it holds up nobody
 //!   and a loss in it delays nobody else.
+//! - Each class of traffic has lanes of its own, so that each can take paths of its own.
 //! - A message keeps its id when it must be sent again on a new lane, and the receiver remembers
 //!   what it has taken: it reaches the application once, also when the acknowledgement was lost.
 //! - It is acknowledged when it is in the receiver's inbox. When the inbox is full, its lanes are
@@ -19,12 +20,13 @@ mod incoming;
 mod lane;
 mod outgoing;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::endpoint::{Endpoint, StreamId};
+use super::path::TrafficClass;
 use super::stream::{StreamError, StreamEvent};
 use crate::wire::frames::message::{ErrorCode, Headers, PayloadKind};
 use crate::wire::{Addr, NodeId, ports};
@@ -78,6 +80,8 @@ pub struct Content {
     pub headers: Headers,
     /// The bytes.
     pub data: Bytes,
+    /// How it may travel; the receiver does not learn it.
+    pub class: TrafficClass,
 }
 
 impl Content {
@@ -145,7 +149,8 @@ pub struct Ticket {
 #[derive(Debug, Default)]
 struct PeerState {
     next_id: u64,
-    shared: Option<StreamId>,
+    /// For each class of traffic the lane of small frames.
+    shared: BTreeMap<TrafficClass, StreamId>,
     own_lanes: Vec<StreamId>,
     inbound_lanes: usize,
     history: History,

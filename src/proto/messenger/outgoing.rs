@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Content, Messenger, Outcome, PeerState, Ticket};
 use crate::proto::endpoint::{Endpoint, StreamId};
+use crate::proto::path::TrafficClass;
 use crate::proto::stream::StreamError;
 use crate::wire::Addr;
 use crate::wire::frames::message::{MessageFrame, MessageKind};
@@ -26,6 +27,7 @@ impl PeerState {
 pub(super) struct Outgoing {
     pub(super) to: Addr,
     pub(super) frame: MessageFrame,
+    class: TrafficClass,
     pub(super) lane: Option<StreamId>,
     /// Lanes that broke under it.
     attempts: u32,
@@ -108,10 +110,11 @@ impl Messenger {
             peer.next_id += 1;
             peer.next_id
         });
+        let class = content.class;
         let frame = MessageFrame::user(kind, id, content.kind, content.headers, content.data);
         self.by_id.insert((to.node, id), number);
         let outgoing =
-            Outgoing { to, frame, lane: None, attempts: 0, retry_at: None, deadline: None };
+            Outgoing { to, frame, class, lane: None, attempts: 0, retry_at: None, deadline: None };
         self.outgoing.insert(number, outgoing);
         peer.open_ids.insert(id);
         if peer.held.is_empty() && peer.may_send(id) {
@@ -144,8 +147,8 @@ impl Messenger {
     fn transmit(&mut self, now: Instant, endpoint: &mut Endpoint, number: u64) {
         let Some(outgoing) = self.outgoing.get_mut(&number) else { return };
         outgoing.retry_at = None;
-        let (to, frame) = (outgoing.to, outgoing.frame.clone());
-        match self.lane_for(now, endpoint, to, frame.encoded_len()) {
+        let (to, class, frame) = (outgoing.to, outgoing.class, outgoing.frame.clone());
+        match self.lane_for(now, endpoint, to, class, frame.encoded_len()) {
             Ok(lane) => {
                 if let Some(outgoing) = self.outgoing.get_mut(&number) {
                     outgoing.lane = Some(lane);

@@ -1,7 +1,7 @@
 //! What the user wants of paths.
 
 /// What a stream or a message is, as far as paths are concerned.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub enum TrafficClass {
     /// Nothing special.
     #[default]

@@ -172,6 +172,7 @@ impl Stream {
         self.timers.set(Timer::TimeWait, now + self.config.time_wait);
         self.send.clear();
         self.board.clear();
+        self.leave_window();
         self.say_closed(error);
     }
 
@@ -181,9 +182,17 @@ impl Stream {
         self.timers.stop_all();
         self.send.clear();
         self.board.clear();
+        self.leave_window();
         self.recv.drop_waiting();
         self.due = super::output::Due { rst: self.due.rst, ..Default::default() };
         self.say_closed(error);
+    }
+
+    /// What was in flight is nobody's concern any more.
+    fn leave_window(&mut self) {
+        self.is_held = false;
+        self.flow.set_busy(false);
+        self.flow.sync(&self.board);
     }
 
     /// Says, once, how the stream ended; what comes after that (an RST in TIME_WAIT) is no news.

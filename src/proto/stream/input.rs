@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::congestion::{Ack, Congestion};
 use super::recv::Inserted;
 use super::scoreboard::Delivery;
 use super::timers::Timer;
@@ -19,6 +18,11 @@ const ACK_EVERY_SHORT: u32 = 8;
 impl Stream {
     /// Takes a segment of this stream. Nonsense is dropped without a word.
     pub fn handle_segment(&mut self, now: Instant, segment: &Segment<'_>) {
+        self.take_segment(now, segment);
+        self.flow.sync(&self.board);
+    }
+
+    fn take_segment(&mut self, now: Instant, segment: &Segment<'_>) {
         if self.state == State::Closed {
             return;
         }
@@ -161,15 +165,14 @@ impl Stream {
         if ack < una {
             return true;
         }
-        let before = (self.board.in_flight(), self.board.delivered());
         let was_closed = self.peer_window.is_closed(una);
         let mut delivery = Delivery::default();
-        self.board.ack(now, ack, &mut delivery);
+        self.board.ack(ack, &mut delivery);
         for block in sack.iter().flat_map(SackBlocks::as_slice) {
             if let (Some(left), Some(right)) =
                 (block.left.unwrap_near(ack), block.right.unwrap_near(ack))
             {
-                self.board.sack(now, left, right, &mut delivery);
+                self.board.sack(left, right, &mut delivery);
             }
         }
         if let Some(window) = window {
@@ -179,7 +182,7 @@ impl Stream {
             self.peer_window.update(ack, window, is_news);
         }
         if delivery.any {
-            self.on_delivery(now, &delivery, before);
+            self.on_delivery(now, &delivery);
         }
         if delivery.acked > 0 {
             self.on_progress(now, &delivery);
@@ -188,32 +191,18 @@ impl Stream {
         true
     }
 
-    /// `before`: bytes in flight, and delivered in all, before it.
-    fn on_delivery(&mut self, now: Instant, delivery: &Delivery, before: (u64, u64)) {
+    fn on_delivery(&mut self, now: Instant, delivery: &Delivery) {
         let rtt = delivery.sent_once.map(|sent| now.saturating_duration_since(sent));
         if let Some(rtt) = rtt {
             self.rtt.sample(rtt);
         }
         if self.loss.on_delivery(now, delivery, &self.rtt, self.board.una()) {
             self.board.forget_losses();
-            self.controller.on_spurious();
+            self.flow.on_spurious();
         }
         self.detect_losses(now);
-        let (in_flight_before, delivered_before) = before;
-        let total_delivered = self.board.delivered();
-        self.controller.on_ack(&Ack {
-            now,
-            acked: delivery.acked,
-            delivered: total_delivered - delivered_before,
-            total_delivered,
-            total_lost: self.board.lost_bytes(),
-            in_flight_before,
-            in_flight: self.board.in_flight(),
-            rtt,
-            in_recovery: self.loss.in_recovery(),
-            rate: delivery.newest.as_ref().map(|newest| self.board.rate_sample(now, newest)),
-        });
-        self.update_pacing(now);
+        let rtts = (rtt, self.rtt.srtt());
+        self.flow.on_delivery(now, delivery, &self.board, rtts, self.loss.in_recovery());
         self.arm_tail_probe(now);
     }
 
@@ -226,9 +215,7 @@ impl Stream {
         }
         if lost && self.loss.enter_recovery(self.board.nxt()) {
             self.stats.recoveries += 1;
-            let flight_size = self.board.flight_size().min(self.controller.cwnd());
-            let in_flight = self.board.in_flight();
-            self.controller.on_congestion(&Congestion { now, flight_size, in_flight });
+            self.flow.on_congestion(now, &self.board);
             self.timers.stop(Timer::TailProbe);
         }
     }

@@ -169,6 +169,7 @@ impl LossDetector {
 #[cfg(test)]
 mod tests {
     use super::super::StreamConfig;
+    use super::super::macroflow::Stamp;
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -185,7 +186,8 @@ mod tests {
         fn new(segments: u32) -> Self {
             let start = Instant::now();
             let mut board = Scoreboard::new();
-            (0..segments).for_each(|i| board.push(start + MS * i, 10, false));
+            (0..segments)
+                .for_each(|i| board.push(start + MS * i, 10, false, Stamp::first(start + MS * i)));
             let mut rtt = RttEstimator::new(&StreamConfig::default());
             rtt.sample(40 * MS);
             Self { now: start + 50 * MS, board, loss: LossDetector::default(), rtt }
@@ -193,7 +195,7 @@ mod tests {
 
         fn sack(&mut self, left: u64, right: u64) -> (bool, Option<Instant>) {
             let mut delivery = Delivery::default();
-            self.board.sack(self.now, left, right, &mut delivery);
+            self.board.sack(left, right, &mut delivery);
             self.loss.on_delivery(self.now, &delivery, &self.rtt, self.board.una());
             self.loss.detect(self.now, &mut self.board, &self.rtt)
         }
@@ -214,8 +216,8 @@ mod tests {
         let mut flight = Flight::new(6);
         flight.sack(11, 41);
         flight.loss.enter_recovery(flight.board.nxt());
-        flight.board.retransmit(flight.now, 1);
-        flight.board.push(flight.now + MS, 10, false);
+        flight.board.retransmit(flight.now, 1, Stamp::first(flight.now));
+        flight.board.push(flight.now + MS, 10, false, Stamp::first(flight.now + MS));
         flight.now += 60 * MS;
         flight.sack(61, 71);
         assert_eq!(flight.board.first_lost(), Some(1));
@@ -225,7 +227,7 @@ mod tests {
     fn an_acknowledgement_too_early_for_the_retransmission_teaches_patience() {
         let mut flight = Flight::new(6);
         flight.sack(11, 41);
-        flight.board.retransmit(flight.now, 1);
+        flight.board.retransmit(flight.now, 1, Stamp::first(flight.now));
         flight.now += 5 * MS;
         flight.sack(1, 11);
         assert!(flight.loss.reordering_seen);

@@ -29,6 +29,7 @@ pub mod congestion;
 mod error;
 mod input;
 mod loss;
+mod macroflow;
 mod output;
 mod pacer;
 mod payload;
@@ -39,6 +40,7 @@ mod rtt;
 mod scoreboard;
 mod segment;
 mod send;
+mod sharing;
 mod state;
 mod stats;
 mod timeout;
@@ -58,16 +60,16 @@ use bytes::Bytes;
 pub use config::{ConfigError, StreamConfig};
 pub use congestion::CongestionControl;
 pub use error::StreamError;
+pub use macroflow::Macroflow;
 pub use segment::{Dialect, GO_UNIT_BYTES, Outgoing, Segment};
 pub use state::State;
 pub use stats::StreamStats;
 
 use crate::wire::Seq;
 use crate::wire::options::StreamOptions;
-use congestion::Controller;
 use loss::LossDetector;
+use macroflow::Membership;
 use output::Due;
-use pacer::Pacer;
 use recv::Assembler;
 use rtt::RttEstimator;
 use scoreboard::Scoreboard;
@@ -108,8 +110,9 @@ pub struct Stream {
     board: Scoreboard,
     loss: LossDetector,
     rtt: RttEstimator,
-    controller: Box<dyn Controller>,
-    pacer: Pacer,
+    flow: Membership,
+    /// There is data that the window or the pacer kept back.
+    is_held: bool,
     peer_window: PeerWindow,
     path_payload: u16,
     nodelay: bool,
@@ -192,8 +195,8 @@ impl Stream {
             board: Scoreboard::new(),
             loss: LossDetector::default(),
             rtt: RttEstimator::new(&config),
-            controller: config.congestion.controller(now, config.max_payload.into()),
-            pacer: Pacer::new(now),
+            flow: Membership::alone(now, config.congestion, config.max_payload),
+            is_held: false,
             peer_window: PeerWindow::UNKNOWN,
             path_payload: config.max_payload,
             nodelay: config.nodelay,
@@ -246,7 +249,7 @@ impl Stream {
         }
         self.peer_window = PeerWindow::open(dialect, syn.window);
         self.dialect = Some(dialect);
-        self.controller.set_max_payload(self.max_payload().into());
+        self.flow.set_max_payload(self.max_payload().into());
         self.recut(); // early data may be larger than the peer, or the path by now, takes
     }
 
@@ -390,13 +393,6 @@ impl Stream {
         self.answers_soon = answers_soon;
     }
 
-    /// Chooses another congestion control, which starts anew; what is in flight stays.
-    pub fn set_congestion(&mut self, now: Instant, congestion: CongestionControl) {
-        self.controller = congestion.controller(now, self.max_payload().into());
-        self.pacer = Pacer::new(now);
-        self.timers.stop(Timer::Pace);
-    }
-
     /// Whether a read would not say "nothing yet".
     #[must_use]
     pub fn is_readable(&self) -> bool {
@@ -450,8 +446,8 @@ impl Stream {
             srtt: self.rtt.srtt(),
             min_rtt: self.rtt.min_rtt(),
             rto: self.rtt.rto(),
-            cwnd: self.controller.cwnd(),
-            ssthresh: self.controller.ssthresh(),
+            cwnd: self.flow.cwnd(),
+            ssthresh: self.flow.ssthresh(),
             in_flight: self.board.in_flight(),
             send_buffered: self.send.buffered(),
             recv_buffered: self.recv.ready_bytes(),

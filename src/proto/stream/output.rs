@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::macroflow::Room;
 use super::timers::Timer;
 use super::{Dialect, Outgoing, State, Stream};
 use crate::wire::sack::{MAX_BLOCKS, SackBlock, SackBlocks, looks_like_sack};
@@ -27,16 +28,34 @@ pub(super) struct Due {
     pub(super) flush: bool,
 }
 
+impl Due {
+    /// Whether there is any.
+    pub(super) fn any(&self) -> bool {
+        let Self { syn, syn_ack, fin_ack, rst, ack, .. } = self;
+        *syn || *syn_ack
+            || *fin_ack
+            || *rst
+            || *ack
+            || self.keepalive
+            || self.tail_probe
+            || self.window_probe
+    }
+}
+
 impl Stream {
     /// Writes the next segment: its payload is appended to `buf`, its header is returned. Call
     /// until it returns `None`.
     #[must_use]
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Outgoing> {
+        self.is_held = false;
         let Some(outgoing) = self.next_segment(now, buf) else {
             self.grow_send_buffer();
+            self.flow.set_busy(self.is_held);
             self.note_app_limited();
             return None;
         };
+        self.flow.sync(&self.board);
+        self.flow.set_busy(self.send.unsent() > 0);
         self.stats.segments_sent += 1;
         self.last_sent = now;
         Some(outgoing)
@@ -125,53 +144,41 @@ impl Stream {
     fn may_retransmit(&mut self, now: Instant, start: u64) -> bool {
         let Some(segment) = self.board.get(start) else { return false };
         let len = u64::from(segment.len);
-        let in_flight = self.board.in_flight();
-        let cwnd_allows = in_flight == 0 || in_flight + len <= self.controller.cwnd();
-        cwnd_allows
-            && self.peer_window.allows_again(segment.end(), self.board.segments_before(start))
-            && self.pacer_allows(now, len)
+        self.peer_window.allows_again(segment.end(), self.board.segments_before(start))
+            && self.has_room(now, len)
     }
 
-    /// Whether `bytes` may be sent now; if not, the timer is set for when they may.
-    fn pacer_allows(&mut self, now: Instant, bytes: u64) -> bool {
-        match self.pacer.check(now, bytes) {
-            None => self.timers.stop(Timer::Pace),
-            Some(at) => {
-                self.timers.set(Timer::Pace, at);
-                return false;
-            }
+    /// Whether window and pacer let `bytes` go now. If not, the stream is held; if it is the pacer
+    /// of this stream alone, the timer is set for when it lets go.
+    fn has_room(&mut self, now: Instant, bytes: u64) -> bool {
+        self.flow.sync(&self.board);
+        let room = self.flow.room(now, bytes);
+        match room {
+            Room::At(at) if !self.flow.is_shared() => self.timers.set(Timer::Pace, at),
+            _ => self.timers.stop(Timer::Pace),
         }
-        true
+        self.is_held |= room != Room::Now;
+        room == Room::Now
     }
 
-    /// The controller's rate goes to the pacer.
+    /// A round trip was measured, or the like.
     pub(super) fn update_pacing(&mut self, now: Instant) {
-        let rate = self.controller.pacing_rate(self.rtt.srtt());
-        self.pacer.set_rate(now, rate, self.max_payload().into());
+        self.flow.update_pacing(now, self.rtt.srtt());
     }
 
     /// There is nothing to send. If neither the window nor pacing is the reason, the application
     /// or the peer's window is, and what is in flight says nothing about the path's bandwidth.
     fn note_app_limited(&mut self) {
-        let room = self.controller.cwnd().saturating_sub(self.board.in_flight());
-        if room >= u64::from(self.max_payload())
-            && self.timers.get(Timer::Pace).is_none()
-            && self.board.first_lost().is_none()
-        {
-            self.board.mark_app_limited();
+        if !self.is_held && self.board.first_lost().is_none() {
+            self.flow.note_app_limited();
         }
     }
 
-    /// `bytes` of data go out.
-    fn note_sent(&mut self, now: Instant, bytes: u64) {
-        self.pacer.on_sent(now, bytes);
-        self.controller.on_sent(bytes);
-    }
-
     fn retransmit(&mut self, now: Instant, start: u64, buf: &mut Vec<u8>) -> Option<Outgoing> {
-        let segment = self.board.retransmit(now, start)?;
+        let len = self.board.get(start)?.len;
+        let stamp = self.flow.on_sent(now, len.into());
+        let segment = self.board.retransmit(now, start, stamp)?;
         self.stats.segments_retransmitted += 1;
-        self.note_sent(now, segment.len.into());
         self.after_sending(now);
         if segment.fin {
             return Some(self.fin_header(segment.start));
@@ -198,16 +205,13 @@ impl Stream {
         if room == 0 || room < want && !self.board.is_empty() {
             return None;
         }
-        self.restart_after_pause(now);
-        let in_flight = self.board.in_flight();
-        if in_flight > 0 && in_flight + room as u64 > self.controller.cwnd() && !self.due.tail_probe
-        {
-            return None;
+        if self.board.is_empty() {
+            self.flow.on_start(now, self.rtt.rto(), self.rtt.expected());
         }
         if room < full && self.must_hold_short_segment(now) {
             return None;
         }
-        if !self.due.tail_probe && !self.pacer_allows(now, room as u64) {
+        if !self.due.tail_probe && !self.has_room(now, room as u64) {
             return None;
         }
         self.send_new(now, buf, room)
@@ -239,9 +243,9 @@ impl Stream {
         let start = self.board.nxt();
         self.note_first_in_flight(now);
         self.send.advance(len);
-        self.board.push(now, u32::try_from(len).unwrap_or(u32::MAX), false);
+        let stamp = self.flow.on_sent(now, len as u64);
+        self.board.push(now, u32::try_from(len).unwrap_or(u32::MAX), false, stamp);
         self.stats.bytes_sent += len as u64;
-        self.note_sent(now, len as u64);
         if self.send.unsent() == 0 {
             self.due.flush = false;
             self.timers.stop(Timer::Nagle);
@@ -262,7 +266,8 @@ impl Stream {
         }
         let start = self.board.nxt();
         self.note_first_in_flight(now);
-        self.board.push(now, 1, true);
+        let stamp = self.flow.on_sent(now, 1);
+        self.board.push(now, 1, true, stamp);
         self.state = match self.state {
             State::CloseWait => State::LastAck,
             _ => State::FinWait1,
@@ -373,14 +378,6 @@ impl Stream {
     fn note_first_in_flight(&mut self, now: Instant) {
         if self.board.is_empty() {
             self.progress_at = now;
-        }
-    }
-
-    /// RFC 5681 s4.1: after a pause, the old window says little about the path.
-    fn restart_after_pause(&mut self, now: Instant) {
-        if self.board.is_empty() && now.saturating_duration_since(self.last_sent) > self.rtt.rto() {
-            self.controller.on_restart(now);
-            self.update_pacing(now);
         }
     }
 

@@ -61,14 +61,16 @@ impl Pacer {
         self.filled_at = now;
     }
 
-    /// `None`: `bytes` may go now. Otherwise when to ask again.
-    pub(super) fn check(&mut self, now: Instant, bytes: u64) -> Option<Instant> {
+    /// `None`: `bytes` may go now. Otherwise when to ask again. What begins, such as a small
+    /// request beside bulk, may overdraw the bucket once over: bulk then waits so much longer.
+    pub(super) fn check(&mut self, now: Instant, bytes: u64, begins: bool) -> Option<Instant> {
         let rate = self.rate?;
         let bytes = bytes as f64;
         if self.budget < self.burst {
             self.fill(now);
         }
-        if self.budget >= bytes.min(self.burst) {
+        let overdraft = if begins { self.burst } else { 0.0 };
+        if self.budget + overdraft >= bytes.min(self.burst) {
             return None;
         }
         let missing = (bytes.max(self.wake) - self.budget) / rate;
@@ -98,7 +100,7 @@ mod tests {
         let mut pacer = Pacer::new(now);
         pacer.set_rate(now, Some(rate), 1000);
         while now < start + time {
-            match pacer.check(now, 1000) {
+            match pacer.check(now, 1000, false) {
                 None => {
                     pacer.on_sent(now, 1000);
                     sent += 1000;
@@ -124,15 +126,16 @@ mod tests {
     fn ten_segments_never_wait_and_the_eleventh_does() {
         let now = Instant::now();
         let mut pacer = Pacer::new(now);
-        assert_eq!(pacer.check(now, 1000), None, "no rate, no limit");
+        assert_eq!(pacer.check(now, 1000, false), None, "no rate, no limit");
         pacer.set_rate(now, Some(10_000), 1000);
         for _ in 0..10 {
-            assert_eq!(pacer.check(now, 1000), None);
+            assert_eq!(pacer.check(now, 1000, false), None);
             pacer.on_sent(now, 1000);
         }
-        let at = pacer.check(now, 1000).unwrap();
+        assert_eq!(pacer.check(now, 1000, true), None, "another request does not wait for them");
+        let at = pacer.check(now, 1000, false).unwrap();
         assert!((99 * MS..=101 * MS).contains(&(at - now)), "{:?}", at - now);
-        assert_eq!(pacer.check(at + MS, 1000), None);
+        assert_eq!(pacer.check(at + MS, 1000, false), None);
     }
 
     #[test]
@@ -140,9 +143,9 @@ mod tests {
         let now = Instant::now();
         let mut pacer = Pacer::new(now);
         pacer.set_rate(now, Some(1_000_000), 1000);
-        assert_eq!(pacer.check(now, 60_000), None);
+        assert_eq!(pacer.check(now, 60_000, false), None);
         pacer.on_sent(now, 60_000);
-        let at = pacer.check(now, 60_000).unwrap();
-        assert!(at > now && pacer.check(at + 60 * MS, 60_000).is_none());
+        let at = pacer.check(now, 60_000, false).unwrap();
+        assert!(at > now && pacer.check(at + 60 * MS, 60_000, false).is_none());
     }
 }

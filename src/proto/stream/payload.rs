@@ -12,8 +12,10 @@ impl Stream {
     /// segments keep their boundaries.
     pub fn set_max_payload(&mut self, bytes: u16) {
         self.path_payload = bytes.clamp(1, self.config.payload_limit);
-        self.controller.set_max_payload(self.max_payload().into());
-        if self.recut() {
+        self.flow.set_max_payload(self.max_payload().into());
+        let is_recut = self.recut();
+        self.flow.sync(&self.board);
+        if is_recut {
             // What happened to large segments says nothing about small ones.
             self.rtt.reset_backoff();
             self.timers.stop(Timer::Rto);

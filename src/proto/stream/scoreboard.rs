@@ -12,9 +12,9 @@
 mod recut;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::congestion::RateSample;
+use super::macroflow::Stamp;
 use super::ranges::RangeSet;
 
 /// Room for segments that an idle stream keeps: requests and answers need not allocate.
@@ -30,15 +30,10 @@ pub(super) struct SentSegment {
     pub(super) retransmits: u16,
     pub(super) sacked: bool,
     pub(super) lost: bool,
-    /// There was less to send than the path would have taken when it was last sent.
-    is_app_limited: bool,
-    /// Microseconds in which the data was sent that was in flight when it was last sent.
-    send_elapsed: u32,
     /// Number of its last transmission; orders transmissions of equal time.
     pub(super) tx: u64,
-    /// Bytes delivered on the stream when it was last sent, and when that was.
-    delivered: u64,
-    delivered_at: Instant,
+    /// What had been delivered on the path when it was last sent.
+    pub(super) stamp: Stamp,
 }
 
 impl SentSegment {
@@ -57,6 +52,8 @@ impl SentSegment {
 pub(super) struct Delivery {
     /// Bytes acknowledged in order.
     pub(super) acked: u64,
+    /// Bytes newly known to have arrived, in order or not.
+    pub(super) bytes: u64,
     /// Whether any segment is newly known to have arrived.
     pub(super) any: bool,
     /// Of these, the one transmitted last.
@@ -85,12 +82,6 @@ pub(super) struct Scoreboard {
     next_tx: u64,
     /// Highest offset known to have arrived (RACK.fack).
     highest_delivered: u64,
-    delivered: u64,
-    delivered_at: Option<Instant>,
-    /// When the newest segment that has arrived was sent: the flight being measured begins here.
-    first_sent: Option<Instant>,
-    /// What is delivered up to here tells how much there was to send, not what the path takes.
-    app_limited_until: u64,
     /// Bytes found lost so far, timeouts not included.
     lost_bytes: u64,
 }
@@ -110,17 +101,12 @@ impl Scoreboard {
             log: VecDeque::new(),
             next_tx: 0,
             highest_delivered: 1,
-            delivered: 0,
-            delivered_at: None,
-            first_sent: None,
-            app_limited_until: 0,
             lost_bytes: 0,
         }
     }
 
     /// Records a new segment of `len` bytes, or FIN.
-    pub(super) fn push(&mut self, now: Instant, len: u32, fin: bool) {
-        let send_elapsed = self.begin_flight(now);
+    pub(super) fn push(&mut self, now: Instant, len: u32, fin: bool, stamp: Stamp) {
         let segment = SentSegment {
             start: self.nxt,
             len,
@@ -129,11 +115,8 @@ impl Scoreboard {
             retransmits: 0,
             sacked: false,
             lost: false,
-            is_app_limited: self.app_limited_until > 0,
-            send_elapsed,
             tx: self.next_tx,
-            delivered: self.delivered,
-            delivered_at: self.delivered_at.unwrap_or(now),
+            stamp,
         };
         self.log.push_back((segment.tx, segment.start));
         self.next_tx += 1;
@@ -142,26 +125,14 @@ impl Scoreboard {
         self.segments.push_back(segment);
     }
 
-    /// For the delivery rate: a flight starts anew if nothing is in the network. Returns how long
-    /// the present one has been sent.
-    fn begin_flight(&mut self, now: Instant) -> u32 {
-        if self.in_flight == 0 {
-            self.delivered_at = Some(now);
-            self.first_sent = Some(now);
-        }
-        let elapsed = self.first_sent.map(|first| now.saturating_duration_since(first));
-        u32::try_from(elapsed.unwrap_or_default().as_micros()).unwrap_or(u32::MAX)
-    }
-
-    /// The path would take more than there is to send.
-    pub(super) fn mark_app_limited(&mut self) {
-        self.app_limited_until = (self.delivered + self.in_flight).max(1);
-    }
-
     /// Records that the segment at `start` is sent again, and returns it.
-    pub(super) fn retransmit(&mut self, now: Instant, start: u64) -> Option<SentSegment> {
+    pub(super) fn retransmit(
+        &mut self,
+        now: Instant,
+        start: u64,
+        stamp: Stamp,
+    ) -> Option<SentSegment> {
         let index = self.index_of(start)?;
-        let send_elapsed = self.begin_flight(now);
         let segment = self.segments.get_mut(index)?;
         if segment.lost {
             segment.lost = false;
@@ -170,18 +141,15 @@ impl Scoreboard {
         }
         segment.last_sent = now;
         segment.retransmits = segment.retransmits.saturating_add(1);
-        segment.is_app_limited = self.app_limited_until > 0;
-        segment.send_elapsed = send_elapsed;
         segment.tx = self.next_tx;
-        segment.delivered = self.delivered;
-        segment.delivered_at = self.delivered_at.unwrap_or(now);
+        segment.stamp = stamp;
         self.next_tx += 1;
         self.log.push_back((segment.tx, start));
         Some(segment.clone())
     }
 
     /// Everything below `offset` is acknowledged.
-    pub(super) fn ack(&mut self, now: Instant, offset: u64, delivery: &mut Delivery) {
+    pub(super) fn ack(&mut self, offset: u64, delivery: &mut Delivery) {
         let offset = offset.min(self.nxt);
         if offset <= self.una {
             return;
@@ -200,7 +168,7 @@ impl Scoreboard {
                 self.sacked_segments -= 1;
                 self.sacked_bytes -= len;
             } else {
-                self.deliver(now, &segment, before, delivery);
+                self.deliver(&segment, before, delivery);
             }
         }
         delivery.acked += offset - self.una;
@@ -223,7 +191,7 @@ impl Scoreboard {
     }
 
     /// The peer holds `left..right`, out of order. Only whole segments count.
-    pub(super) fn sack(&mut self, now: Instant, left: u64, right: u64, delivery: &mut Delivery) {
+    pub(super) fn sack(&mut self, left: u64, right: u64, delivery: &mut Delivery) {
         let (mut from, right) = (left.max(self.una), right.min(self.nxt));
         let before = self.highest_delivered;
         while let Some((start, end)) = self.sacked.next_gap(from, right) {
@@ -248,40 +216,24 @@ impl Scoreboard {
                 }
                 let segment = segment.clone();
                 self.sacked.insert(segment.start, segment.end());
-                self.deliver(now, &segment, before, delivery);
+                self.deliver(&segment, before, delivery);
                 index += 1;
             }
             from = end.max(covered);
         }
     }
 
-    fn deliver(&mut self, now: Instant, segment: &SentSegment, before: u64, d: &mut Delivery) {
+    fn deliver(&mut self, segment: &SentSegment, before: u64, d: &mut Delivery) {
         d.any = true;
-        self.delivered += u64::from(segment.len);
-        self.delivered_at = Some(now);
+        d.bytes += u64::from(segment.len);
         if segment.retransmits == 0 {
             d.reordered |= segment.end() < before;
             d.sent_once = d.sent_once.max(Some(segment.last_sent));
         }
         if d.newest.as_ref().is_none_or(|newest| newest.tx < segment.tx) {
             d.newest = Some(segment.clone());
-            self.first_sent = Some(segment.last_sent);
         }
         self.highest_delivered = self.highest_delivered.max(segment.end());
-    }
-
-    /// The delivery rate over the flight of `segment`, which has just been delivered.
-    pub(super) fn rate_sample(&mut self, now: Instant, segment: &SentSegment) -> RateSample {
-        if self.delivered > self.app_limited_until {
-            self.app_limited_until = 0;
-        }
-        let send_elapsed = Duration::from_micros(segment.send_elapsed.into());
-        RateSample {
-            delivered: self.delivered - segment.delivered,
-            interval: now.saturating_duration_since(segment.delivered_at).max(send_elapsed),
-            prior_delivered: segment.delivered,
-            is_app_limited: segment.is_app_limited,
-        }
     }
 
     /// The oldest transmission still in the network.
@@ -416,11 +368,6 @@ impl Scoreboard {
         self.sacked_segments
     }
 
-    /// All bytes delivered so far, in order or not.
-    pub(super) fn delivered(&self) -> u64 {
-        self.delivered
-    }
-
     /// All bytes found lost so far, timeouts not included.
     pub(super) fn lost_bytes(&self) -> u64 {
         self.lost_bytes
@@ -434,7 +381,7 @@ mod tests {
     fn board(segments: u32) -> (Scoreboard, Instant) {
         let now = Instant::now();
         let mut board = Scoreboard::new();
-        (0..segments).for_each(|_| board.push(now, 10, false));
+        (0..segments).for_each(|_| board.push(now, 10, false, Stamp::first(now)));
         (board, now)
     }
 
@@ -443,37 +390,37 @@ mod tests {
         let (mut board, now) = board(5);
         let mut d = Delivery::default();
         assert_eq!(board.in_flight(), 50);
-        board.sack(now, 21, 41, &mut d);
+        board.sack(21, 41, &mut d);
         assert_eq!((board.in_flight(), board.sacked_segments()), (30, 2));
-        board.sack(now, 21, 41, &mut d);
+        board.sack(21, 41, &mut d);
         assert_eq!((board.in_flight(), board.sacked_segments()), (30, 2));
         board.mark_lost(1);
         board.mark_lost(21);
         assert_eq!((board.in_flight(), board.first_lost()), (20, Some(1)));
-        let again = board.retransmit(now, 1).unwrap();
+        let again = board.retransmit(now, 1, Stamp::first(now)).unwrap();
         assert_eq!((again.len, again.retransmits, board.in_flight()), (10, 1, 30));
-        board.ack(now, 41, &mut d);
+        board.ack(41, &mut d);
         assert_eq!((board.in_flight(), board.len(), board.una(), d.acked), (10, 1, 41, 40));
     }
 
     #[test]
     fn sack_blocks_outside_the_flight_or_inside_a_segment_mark_nothing() {
-        let (mut board, now) = board(3);
+        let (mut board, _) = board(3);
         let mut d = Delivery::default();
-        board.sack(now, 12, 20, &mut d);
-        board.sack(now, 31, 99, &mut d);
-        board.sack(now, 25, 15, &mut d);
+        board.sack(12, 20, &mut d);
+        board.sack(31, 99, &mut d);
+        board.sack(25, 15, &mut d);
         assert!(!d.any && board.in_flight() == 30);
-        board.sack(now, 5, 25, &mut d);
+        board.sack(5, 25, &mut d);
         assert_eq!((board.sacked_segments(), board.in_flight()), (1, 20));
-        board.sack(now, 0, 99, &mut d);
+        board.sack(0, 99, &mut d);
         assert_eq!((board.sacked_segments(), board.in_flight()), (3, 0));
     }
 
     #[test]
     fn a_partial_acknowledgement_keeps_the_segment_whole() {
-        let (mut board, now) = board(2);
-        board.ack(now, 6, &mut Delivery::default());
+        let (mut board, _) = board(2);
+        board.ack(6, &mut Delivery::default());
         assert_eq!((board.una(), board.head().unwrap().start, board.len()), (6, 1, 2));
     }
 
@@ -481,10 +428,10 @@ mod tests {
     fn the_oldest_transmission_skips_what_was_sent_again_or_arrived() {
         let (mut board, now) = board(4);
         let mut d = Delivery::default();
-        board.ack(now, 11, &mut d);
+        board.ack(11, &mut d);
         board.mark_lost(11);
-        board.retransmit(now, 11);
-        board.sack(now, 21, 31, &mut d);
+        board.retransmit(now, 11, Stamp::first(now));
+        board.sack(21, 31, &mut d);
         assert_eq!(board.oldest_transmission().unwrap().start, 31);
         board.mark_lost(31);
         assert_eq!(board.oldest_transmission().unwrap().start, 11);
@@ -495,19 +442,19 @@ mod tests {
 
     #[test]
     fn late_arrival_of_a_segment_sent_once_is_reordering() {
-        let (mut board, now) = board(3);
+        let (mut board, _) = board(3);
         let mut d = Delivery::default();
-        board.sack(now, 11, 31, &mut d);
+        board.sack(11, 31, &mut d);
         assert!(!d.reordered);
-        board.ack(now, 31, &mut d);
+        board.ack(31, &mut d);
         assert!(d.reordered);
     }
 
     #[test]
     fn a_peer_that_drops_what_it_reported_is_served_again() {
-        let (mut board, now) = board(3);
+        let (mut board, _) = board(3);
         let mut d = Delivery::default();
-        board.sack(now, 1, 21, &mut d);
+        board.sack(1, 21, &mut d);
         board.forget_sacks();
         board.mark_all_lost();
         assert_eq!((board.first_lost(), board.sacked_segments()), (Some(1), 0));

@@ -77,7 +77,7 @@ impl Stream {
     /// at first, and more as acknowledgements come.
     fn on_rto(&mut self, now: Instant) {
         let Some(head) = self.board.head() else { return };
-        let start = head.start;
+        let (start, sent) = (head.start, head.last_sent);
         if head.fin && self.is_go() && head.retransmits >= GO_FIN_RETRIES {
             return self.end(None);
         }
@@ -91,11 +91,10 @@ impl Stream {
             self.stats.window_probes += 1;
         } else {
             let first = self.rtt.backoff() == 0;
-            let flight_size = self.board.flight_size().min(self.controller.cwnd());
+            let flight_size = self.board.flight_size().min(self.flow.cwnd());
             self.board.mark_all_lost();
-            self.controller.on_timeout(now, first.then_some(flight_size));
+            self.flow.on_timeout(now, sent, first.then_some(flight_size));
             self.loss.on_timeout(self.board.nxt(), first);
-            self.update_pacing(now);
             self.stats.timeouts += 1;
         }
         self.rtt.back_off();

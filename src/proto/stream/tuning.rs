@@ -106,7 +106,7 @@ impl Stream {
         if !self.write_blocked || self.send.unsent() > 0 {
             return;
         }
-        let (cwnd, in_flight) = (self.controller.cwnd(), self.board.in_flight());
+        let (cwnd, in_flight) = self.flow.window();
         let path_has_room = in_flight + u64::from(self.max_payload()) <= cwnd
             && self.peer_window.room(self.board.nxt(), 1, self.board.len()) > 0;
         let windows =

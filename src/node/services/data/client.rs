@@ -9,6 +9,7 @@ use crate::node::core::Shared;
 use crate::node::error::NodeError;
 use crate::node::resolver::Resolver;
 use crate::node::types::{Payload, PayloadKind, PeerRef};
+use crate::proto::path::TrafficClass;
 use crate::wire::frames::data::{BINARY, DataFrame, JSON, MAX_PAYLOAD, TAGGED, TEXT, Tag};
 use crate::wire::frames::data_reply::DataReply;
 use crate::wire::ports;
@@ -48,7 +49,7 @@ async fn send_once(
     payload: &Payload,
     tag: Tag,
 ) -> Result<(), NodeError> {
-    let mut link = open(shared, resolver, peer).await?;
+    let mut link = open(shared, resolver, payload.class, peer).await?;
     let data = payload.data.clone();
     let (inner, plain) = match payload.kind {
         PayloadKind::Bytes => (BINARY, DataFrame::Binary(data.clone())),
@@ -68,9 +69,11 @@ async fn send_once(
 pub(super) async fn open(
     shared: &Arc<Shared>,
     resolver: &Resolver,
+    class: TrafficClass,
     peer: &PeerRef,
 ) -> Result<Link, NodeError> {
-    let stream = crate::node::open(shared, resolver, peer, ports::DATA_EXCHANGE, true).await?;
+    let port = ports::DATA_EXCHANGE;
+    let stream = crate::node::open(shared, resolver, class, peer, port, true).await?;
     Ok(Link::new(stream, MAX_ANSWER, &Budget::new(usize::MAX)))
 }
 

@@ -122,7 +122,7 @@ impl Intake {
             }
             kind => return Err(Refused::new(kind, format!("unsupported frame type {kind}"))),
         };
-        let payload = Payload { kind: payload_kind, data: payload, headers };
+        let payload = Payload { kind: payload_kind, data: payload, headers, ..Payload::default() };
         let delivered = self.inbox.deliver(self.sender, payload, None).await;
         delivered.map_err(|error| Refused::new(kind, error))
     }

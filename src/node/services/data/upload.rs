@@ -17,6 +17,7 @@ use crate::node::core::Shared;
 use crate::node::error::NodeError;
 use crate::node::resolver::Resolver;
 use crate::node::types::PeerRef;
+use crate::proto::path::TrafficClass;
 use crate::wire::frames::data::{DataFrame, FILE_STREAM, MAX_FILE_NAME};
 use crate::wire::frames::data_reply::DataReply;
 use crate::wire::frames::file_stream::{CHUNK_SIZE, FileStep, FileStream, WINDOW_CHUNKS};
@@ -46,7 +47,7 @@ pub(in crate::node) async fn send_file(
     }
     let (source, sha256) = source.hash().await?;
     let chunk_size = if is_native { NATIVE_CHUNK } else { CHUNK_SIZE };
-    let mut link = open(shared, resolver, peer).await?;
+    let mut link = open(shared, resolver, TrafficClass::Bulk, peer).await?;
     let transfer = first_half(&sha256);
     let init = FileStep::Init { size: source.size, sha256, chunk_size, name: source.name.clone() };
     send_step(&link, transfer, init).await?;
@@ -94,7 +95,7 @@ async fn send_whole(
     }
     let name = source.name.clone();
     let (_, data) = source.read(0, usize::try_from(MAX_WHOLE).unwrap_or(usize::MAX)).await?;
-    let mut link = open(shared, resolver, peer).await?;
+    let mut link = open(shared, resolver, TrafficClass::Bulk, peer).await?;
     let frame = DataFrame::File { name, data };
     let answer = exchange(&mut link, peer, &frame).await?;
     link.stream().close();

@@ -22,8 +22,36 @@ fn one_address_cannot_flood_and_others_are_not_disturbed() {
 }
 
 #[test]
+fn nodes_that_share_an_address_have_an_allowance_each() {
+    let config = DirectoryConfig { requests_per_sec: 10, ..DirectoryConfig::default() };
+    let mut directory = Directory::new(config);
+    let shared = "192.0.2.1:7".parse().unwrap();
+    let mut agents: Vec<Agent> = (1..=20).map(Agent::new).collect();
+    for agent in &mut agents {
+        agent.from = shared;
+        agent.register(&mut directory, NOW);
+    }
+    let beat = |directory: &mut Directory, agent: &Agent| {
+        let outcome = agent.ask(directory, NOW, agent.heartbeat());
+        matches!(outcome.response, Response::HeartbeatOk { .. })
+    };
+    // A signed request is worth two, and a node has 50 at once.
+    let greedy = (0..100).filter(|_| beat(&mut directory, &agents[0])).count();
+    assert_eq!(greedy, 25);
+    for agent in &agents[1..] {
+        assert!((0..10).all(|_| beat(&mut directory, agent)), "it pays for itself");
+    }
+    // Whoever signs for a node without its key has only what a stranger has.
+    let forger = Agent { id: agents[1].id, from: shared, ..Agent::new(99) };
+    assert!((0..100).all(|_| !beat(&mut directory, &forger)));
+    let refused = forger.ask(&mut directory, NOW, Request::BeaconList {}).response;
+    assert!(matches!(refused, Response::Error { code: ErrorCode::Limited, .. }), "{refused:?}");
+}
+
+#[test]
 fn new_keys_are_limited_known_ones_are_not() {
-    let config = DirectoryConfig { new_nodes_per_min: 3, ..DirectoryConfig::default() };
+    let config =
+        DirectoryConfig { new_nodes_per_min: 3, new_nodes_burst: 3, ..DirectoryConfig::default() };
     let mut directory = Directory::new(config);
     let register = |directory: &mut Directory, now, seed: u8| {
         let mut agent = Agent::new(seed);

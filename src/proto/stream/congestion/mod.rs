@@ -125,6 +125,11 @@ pub trait Controller: fmt::Debug + Send {
     /// Sending starts again after a pause longer than the timeout (RFC 5681 s4.1).
     fn on_restart(&mut self, now: Instant);
 
+    /// So many streams have something to send, one of which had nothing in the network.
+    fn on_start(&mut self, streams: u64) {
+        let _ = streams;
+    }
+
     /// The payload of a full segment changed.
     fn set_max_payload(&mut self, bytes: u64);
 

@@ -57,6 +57,9 @@ const PROBE_RTT_GAIN: f64 = 0.5;
 const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
 /// Least window, in segments: with delayed acknowledgements, fewer would stall.
 const MIN_CWND_SEGMENTS: u64 = 4;
+/// Streams that start together on a path of which nothing is known have an initial window each, as
+/// connections would, but only so many; the rest of the streams share these.
+const MAX_STARTING_STREAMS: u64 = 16;
 /// Share of a round that is lost when the path must be overloaded, whatever else it is.
 const HEAVY_LOSS: f64 = 0.1;
 /// Segments that must be lost for the share to mean something.
@@ -78,6 +81,8 @@ const SHORT_PATH_CWND: u64 = 512 * 1024;
 pub struct Bbr {
     mss: u64,
     cwnd: u64,
+    /// Window of the beginning, before anything is known.
+    initial: u64,
     model: Model,
     mode: Mode,
     /// ProbeBW's phase.
@@ -122,6 +127,7 @@ impl Bbr {
         Self {
             mss,
             cwnd: initial_window(mss),
+            initial: initial_window(mss),
             model: Model::new(now),
             mode: Mode::Startup,
             phase: CRUISE,
@@ -156,7 +162,7 @@ impl Bbr {
 
     /// `gain` times what the path holds.
     fn inflight(&self, gain: f64) -> u64 {
-        let bdp = self.model.bdp(gain).unwrap_or_else(|| initial_window(self.mss));
+        let bdp = self.model.bdp(gain).unwrap_or(self.initial);
         match (self.bound, self.model.bandwidth()) {
             (Some(bound), bandwidth) if bound < bandwidth => {
                 (bdp as f64 * (bound as f64 / bandwidth as f64)) as u64
@@ -290,7 +296,7 @@ impl Bbr {
         let target = self.inflight(gain) + self.model.extra_acked();
         if self.is_full {
             self.cwnd = (self.cwnd + ack.delivered).min(target);
-        } else if self.cwnd < target || ack.total_delivered < initial_window(self.mss) {
+        } else if self.cwnd < target || ack.total_delivered < self.initial {
             self.cwnd += ack.delivered;
         }
         if self.model.is_below_floor() {
@@ -352,11 +358,21 @@ impl Controller for Bbr {
         }
     }
 
+    fn on_start(&mut self, streams: u64) {
+        let initial = initial_window(self.mss) * streams.clamp(1, MAX_STARTING_STREAMS);
+        if !self.is_full && initial > self.initial {
+            self.initial = initial;
+            self.cwnd = self.cwnd.max(initial);
+        }
+    }
+
     fn set_max_payload(&mut self, bytes: u64) {
-        let was_initial = self.cwnd == initial_window(self.mss);
+        let was_initial = self.cwnd == self.initial;
+        let streams = self.initial / initial_window(self.mss).max(1);
         self.mss = bytes.max(1);
+        self.initial = initial_window(self.mss) * streams;
         if was_initial {
-            self.cwnd = initial_window(self.mss);
+            self.cwnd = self.initial;
         }
         self.cwnd = self.cwnd.max(self.mss);
     }
@@ -373,7 +389,7 @@ impl Controller for Bbr {
         if self.model.is_below_floor() {
             return None;
         }
-        let least = if self.is_full { self.min_cwnd() } else { initial_window(self.mss) };
+        let least = if self.is_full { self.min_cwnd() } else { self.initial };
         let least = rate(least, srtt?)?;
         let gain = self.pacing_gain();
         if !self.is_full {

@@ -18,6 +18,9 @@ const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(10);
 /// The first probe comes earlier: a stream that starts into the queue of others takes it for a
 /// part of the path, and would hold on to a share of it that is too large.
 const FIRST_PROBE_RTT: Duration = Duration::from_millis(2500);
+/// A round trip that is longer by no more than this part is the minimum seen again: no two are equal
+/// where machines are busy, and probing would cost half of the rate for 200 ms.
+const SAME_RTT: u32 = 64;
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(11);
 
 /// Filters over what acknowledgements tell.
@@ -109,7 +112,9 @@ impl Model {
         if let Some(rtt) = rtt {
             match &mut self.recent_rtt {
                 Some((min, at)) if rtt > *min => {
-                    if is_old(*at, interval) {
+                    if rtt <= *min + *min / SAME_RTT {
+                        *at = now;
+                    } else if is_old(*at, interval) {
                         probe = true;
                         self.has_probed_rtt = true;
                         self.recent_rtt = Some((rtt, now));

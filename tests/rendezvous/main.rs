@@ -1,15 +1,21 @@
 //! The rendezvous over real sockets: registrations, restarts, rude clients, relaying.
 
+mod agent;
+mod cluster;
+mod moving;
+mod sharing;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ed25519_dalek::{Signer, SigningKey};
+use agent::Agent;
+use ed25519_dalek::Signer;
 use pilot_agent::net::registry_client::{RegistryClient, RegistryError, RegistryTimeouts};
 use pilot_agent::server::{Rendezvous, RendezvousConfig, ServerError, StoreError};
 use pilot_agent::wire::registry::framing::{BINARY_PREAMBLE, encode_with, split_frame};
-use pilot_agent::wire::registry::{Base64, ErrorCode, Register, Request, Response};
+use pilot_agent::wire::registry::{Base64, ErrorCode, Request, Response};
 use pilot_agent::wire::registry_binary::{BinaryRequest, BinaryResponse};
 use pilot_agent::wire::{BeaconMessage, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,71 +30,6 @@ fn loopback() -> SocketAddr {
 
 async fn rendezvous() -> Rendezvous {
     Rendezvous::bind(RendezvousConfig::new(loopback())).await.unwrap()
-}
-
-/// A registered node, with a UDP socket that the beacon has seen.
-struct Agent {
-    key: SigningKey,
-    registry: RegistryClient,
-    socket: UdpSocket,
-    beacon: SocketAddr,
-    id: NodeId,
-}
-
-impl Agent {
-    async fn join(rendezvous: SocketAddr, seed: u8) -> Self {
-        let key = SigningKey::from_bytes(&[seed; 32]);
-        let socket = UdpSocket::bind(loopback()).await.unwrap();
-        let listen_addr = socket.local_addr().unwrap().to_string();
-        let client = RegistryClient::new(rendezvous.to_string(), RegistryTimeouts::default());
-        let public_key = Base64(key.verifying_key().to_bytes());
-        let register = Request::Register(Register::new(public_key, listen_addr))
-            .signed(|text| key.sign(text).to_bytes());
-        let response = client.call(register).await.unwrap();
-        let Response::RegisterOk { node_id: id, .. } = response else { panic!("{response:?}") };
-        let agent = Self { key, registry: client, socket, beacon: rendezvous, id };
-        agent.ok(Request::SetVisibility { node_id: id, public: true, signature: None }).await;
-        agent.discover().await;
-        agent
-    }
-
-    async fn call(&self, request: Request) -> Result<Response, RegistryError> {
-        self.registry.call(request.signed(|text| self.key.sign(text).to_bytes())).await
-    }
-
-    async fn ok(&self, request: Request) -> Response {
-        self.call(request).await.unwrap()
-    }
-
-    async fn set_hostname(&self, hostname: &str) -> Result<Response, RegistryError> {
-        let hostname = hostname.into();
-        self.call(Request::SetHostname { node_id: self.id, hostname, signature: None }).await
-    }
-
-    async fn send(&self, message: BeaconMessage<'_>) {
-        let mut datagram = Vec::new();
-        message.encode(&mut datagram);
-        self.socket.send_to(&datagram, self.beacon).await.unwrap();
-    }
-
-    async fn receive(&self) -> Vec<u8> {
-        let mut buffer = [0; 2048];
-        let received = timeout(PATIENCE, self.socket.recv_from(&mut buffer)).await;
-        let (len, from) = received.expect("nothing came").unwrap();
-        assert_eq!(from, self.beacon);
-        buffer[..len].to_vec()
-    }
-
-    async fn discover(&self) {
-        let discover = BeaconMessage::Discover { node: self.id, public_key: None, extended: false };
-        self.send(discover).await;
-        let own = self.socket.local_addr().unwrap();
-        let datagram = self.receive().await;
-        assert_eq!(
-            BeaconMessage::parse(&datagram),
-            Ok(BeaconMessage::DiscoverReply { endpoint: own })
-        );
-    }
 }
 
 async fn resolve(registry: &RegistryClient, hostname: &str) -> Result<NodeId, RegistryError> {
