@@ -98,7 +98,7 @@ mod tests {
         let dropped: u64 = (0..40).map(|_| queue.push(&large, large.len())).sum();
         assert_eq!((dropped, queue.take().await.len()), (23, 17));
         assert_eq!(queue.dropped(), 23);
-        (0..5_000).for_each(|_| drop(queue.push(b"x", 1)));
+        (0..5_000).for_each(|_| _ = queue.push(b"x", 1));
         assert_eq!(queue.take().await.len(), MAX_FRAMES);
     }
 }
