@@ -59,6 +59,7 @@ struct Answer {
     hostname: String,
     public_key: Option<PublicKey>,
     real_addr: String,
+    lan_addrs: Vec<SocketAddr>,
     relay_only: bool,
     version: String,
     /// It is private and does not trust us, but came to us by itself.
@@ -224,6 +225,7 @@ impl Resolver {
             hostname: resolved.hostname,
             public_key: resolved.public_key,
             real_addr: resolved.real_addr,
+            lan_addrs: addresses(&resolved.lan_addrs),
             relay_only: resolved.relay_only,
             version: resolved.version,
             is_guest: false,
@@ -246,6 +248,7 @@ impl Resolver {
                 hostname: info.hostname,
                 public_key: info.public_key,
                 real_addr: String::new(),
+                lan_addrs: Vec::new(),
                 relay_only: info.relay_only,
                 version: info.version,
                 is_guest: true,
@@ -273,6 +276,7 @@ impl Resolver {
             hostname: found.hostname,
             public_key: found.public_key,
             real_addr: found.real_addr,
+            lan_addrs: addresses(&found.lan_addrs),
             relay_only: found.relay_only,
             version: found.version,
             is_guest: false,
@@ -290,6 +294,7 @@ impl Resolver {
         let record = PeerRecord {
             public_key: key.0,
             endpoint: answer.real_addr.parse::<SocketAddr>().ok().filter(|addr| addr.port() != 0),
+            lan_addrs: answer.lan_addrs.clone(),
             relay_only: answer.relay_only,
             is_native,
             is_trusted,
@@ -452,4 +457,9 @@ impl Resolver {
     fn pins(&self) -> std::sync::MutexGuard<'_, KnownPeers> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The addresses among what a registry says.
+fn addresses(texts: &[String]) -> Vec<SocketAddr> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

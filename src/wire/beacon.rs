@@ -368,7 +368,8 @@ fn read_grant(mut r: Reader<'_>) -> Result<PunchGrant<'_>, WireError> {
     Ok(PunchGrant { expiry: r.u64()?, signature: r.array_ref()? })
 }
 
-pub(super) fn read_endpoint(r: &mut Reader<'_>) -> Result<Endpoint, WireError> {
+/// An address as these messages have it.
+pub(crate) fn read_endpoint(r: &mut Reader<'_>) -> Result<Endpoint, WireError> {
     let ip = match r.u8()? {
         4 => IpAddr::V4(Ipv4Addr::from(r.array::<4>()?)),
         16 => IpAddr::V6(Ipv6Addr::from(r.array::<16>()?)).to_canonical(),
@@ -379,7 +380,7 @@ pub(super) fn read_endpoint(r: &mut Reader<'_>) -> Result<Endpoint, WireError> {
 
 /// An IPv4 address that a dual-stack socket reports as IPv6 goes out as IPv4; flow label and
 /// scope of an IPv6 address mean nothing to others and are left out.
-pub(super) fn write_endpoint(endpoint: Endpoint, out: &mut Vec<u8>) {
+pub(crate) fn write_endpoint(endpoint: Endpoint, out: &mut Vec<u8>) {
     match endpoint.ip().to_canonical() {
         IpAddr::V4(ip) => {
             out.push(4);

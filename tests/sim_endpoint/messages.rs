@@ -268,5 +268,7 @@ fn a_request_and_its_reply_take_one_packet_each_way() {
     for _ in 0..20 {
         exchange(&mut world);
     }
-    assert_eq!(world.datagrams - before, 40);
+    // A path in use is probed once a second, from each end.
+    let sent = world.datagrams - before;
+    assert!((40..=44).contains(&sent), "{sent}");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::{LoosePacket, PendingPing};
 use super::{Endpoint, EndpointEvent};
-use crate::proto::path::{Remote, Via};
+use crate::proto::path::Via;
 use crate::proto::stream::Outgoing;
 use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
 
@@ -43,7 +43,7 @@ impl Endpoint {
             dst_port: port,
             ..self.control_header(to)
         };
-        let packet = LoosePacket { header, payload: payload.to_vec(), direct_to: None };
+        let packet = LoosePacket { header, payload: payload.to_vec(), via: None };
         if !self.queue_packet(to.node, packet) {
             return false;
         }
@@ -62,7 +62,7 @@ impl Endpoint {
         let packet = LoosePacket {
             header: Header { seq, ..header },
             payload: token.to_be_bytes().to_vec(),
-            direct_to: None,
+            via: None,
         };
         let peer = self.peers.get_mut(&node)?;
         peer.pings.retain(|ping| now < ping.sent + PING_LIFETIME);
@@ -80,7 +80,10 @@ impl Endpoint {
     pub(super) fn handle_control_packet(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
         let header = &packet.header;
         let node = header.src.node;
-        if self.handle_mtu_packet(now, packet, via) || self.handle_punch_packet(now, packet) {
+        let is_done = self.handle_mtu_packet(now, packet, via)
+            || self.handle_path_packet(now, packet, via)
+            || self.handle_punch_packet(now, packet);
+        if is_done {
             return;
         }
         if header.flags.contains(Flags::ACK) {
@@ -102,12 +105,9 @@ impl Endpoint {
             ..self.control_header(header.src)
         };
         // A probe asks about one path: answer on the path it came by.
-        let direct_to = match via {
-            Via::Direct(from) if packet.payload == PROBE => Some(from),
-            _ => None,
-        };
+        let way = Some(via).filter(|via| packet.payload == PROBE && self.may_answer(node, *via));
         let payload = packet.payload.to_vec();
-        self.queue_packet(node, LoosePacket { header: reply, payload, direct_to });
+        self.queue_packet(node, LoosePacket { header: reply, payload, via: way });
     }
 
     fn handle_pong(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
@@ -129,13 +129,14 @@ impl Endpoint {
             peer.last_sent = Some(now);
         }
         let header = self.control_header(Addr::default());
-        self.queue_packet(node, LoosePacket { header, payload: Vec::new(), direct_to: None });
+        self.queue_packet(node, LoosePacket { header, payload: Vec::new(), via: None });
     }
 
-    pub(super) fn probe(&mut self, node: NodeId, to: Remote) {
+    /// Asks a Go node to answer directly.
+    pub(super) fn probe_foreign(&mut self, node: NodeId, via: Via) {
         let header = self.control_header(Addr::global(node));
         let payload = PROBE.to_vec();
-        self.queue_packet(node, LoosePacket { header, payload, direct_to: Some(to) });
+        self.queue_packet(node, LoosePacket { header, payload, via: Some(via) });
     }
 
     /// Resets a stream that a packet wanted or believed in.
@@ -148,7 +149,7 @@ impl Endpoint {
             dst_port: header.src_port,
             ..self.control_header(header.src)
         };
-        let packet = LoosePacket { header: reply, payload: Vec::new(), direct_to: None };
+        let packet = LoosePacket { header: reply, payload: Vec::new(), via: None };
         self.queue_packet(header.src.node, packet);
     }
 

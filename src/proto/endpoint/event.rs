@@ -134,4 +134,16 @@ pub struct EndpointStats {
     pub punches_failed: u64,
     /// Streams opened, by either side.
     pub streams_opened: u64,
+    /// Times that a peer's frames left the relay for a direct path.
+    pub paths_upgraded: u64,
+    /// Times that they left a direct path for the relay.
+    pub paths_lost: u64,
+    /// Probes of paths sent.
+    pub probes_sent: u64,
+    /// Probes of paths that were answered.
+    pub probes_answered: u64,
+    /// Candidates that peers have told us.
+    pub candidates_received: u64,
+    /// Frames that went through the relay.
+    pub frames_relayed: u64,
 }

@@ -21,6 +21,7 @@ mod event;
 pub(in crate::proto) mod limits;
 mod network;
 mod path_mtu;
+mod paths;
 mod peer;
 mod peers;
 mod punching;
@@ -234,7 +235,8 @@ impl Endpoint {
     /// How a peer's frames go now.
     #[must_use]
     pub fn route(&self, node: NodeId) -> Option<Via> {
-        self.peers.get(&node)?.path.route(self.beacon.is_some())
+        let peer = self.peers.get(&node)?;
+        peer.path.route(&self.network.conditions(self.beacon, &self.config, peer))
     }
 
     /// The beacon's address.
@@ -281,6 +283,7 @@ impl Endpoint {
                         self.touch(id);
                         if is_stalled {
                             self.on_stall(now, id);
+                            self.doubt_path(now, id);
                         }
                     }
                 }

@@ -175,11 +175,8 @@ impl Endpoint {
             seq: header.seq,
             ..self.control_header(Addr::global(node))
         };
-        let direct_to = match via {
-            Via::Direct(from) => Some(from),
-            Via::Relay => None,
-        };
-        self.queue_packet(node, LoosePacket { header: reply, payload: Vec::new(), direct_to });
+        let way = Some(via).filter(|via| self.may_answer(node, *via));
+        self.queue_packet(node, LoosePacket { header: reply, payload: Vec::new(), via: way });
         true
     }
 
@@ -191,11 +188,12 @@ impl Endpoint {
         };
         let mut payload = MAGIC.to_vec();
         payload.resize(usize::from(probe.size - overhead(via)), 0);
-        let direct_to = match via {
-            Via::Direct(to) => Some(to),
-            Via::Relay => None,
-        };
-        self.queue_packet(node, LoosePacket { header, payload, direct_to });
+        self.queue_packet(node, LoosePacket { header, payload, via: Some(via) });
+    }
+
+    /// Whether a packet is a probe, which the path may well lose for its size.
+    pub(super) fn is_mtu_probe(header: &Header) -> bool {
+        header.dst_port == PORT && !header.flags.contains(Flags::ACK)
     }
 
     /// Gives a peer's streams the size of segments that its path carries now.
@@ -209,6 +207,9 @@ impl Endpoint {
             return;
         }
         peer.max_payload = payload;
+        if let Some(via) = peer.told_route {
+            peer.path.forget_loss(via);
+        }
         let payload = payload.unwrap_or(self.config.stream.max_payload);
         let of_peer = self.streams.iter_mut().filter(|(_, slot)| slot.peer == node);
         let mut touched = Vec::new();

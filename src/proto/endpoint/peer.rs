@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::StreamId;
 use super::turns::{Senders, Turn, Turns};
-use crate::proto::path::{PathSet, Remote};
+use crate::proto::path::{PathPolicy, PathSet, Via};
 use crate::proto::pmtud::PathMtu;
 use crate::proto::stream::Macroflow;
 use crate::proto::tunnel::Tunnel;
@@ -22,6 +22,8 @@ pub struct PeerRecord {
     pub public_key: [u8; 32],
     /// Where to reach it directly.
     pub endpoint: Option<std::net::SocketAddr>,
+    /// Its addresses in its own network.
+    pub lan_addrs: Vec<std::net::SocketAddr>,
     /// It can be reached by relay only.
     pub relay_only: bool,
     /// It is one of ours (its registered version says so).
@@ -35,23 +37,18 @@ pub struct PeerRecord {
 pub(super) struct LoosePacket {
     pub(super) header: Header,
     pub(super) payload: Vec<u8>,
-    /// Send it to this address whatever the path is (probes of the direct path).
-    pub(super) direct_to: Option<Remote>,
+    /// Send it this way, whatever the path in use is: it is about that way.
+    pub(super) via: Option<Via>,
 }
 
 impl LoosePacket {
-    /// Whether somebody wants this sent, rather than the protocol.
-    pub(super) fn is_use(&self) -> bool {
-        self.header.protocol != Protocol::Control || self.is_question()
-    }
-
     /// Whether this is a ping, whose answer the path can wait for. Nothing answers a datagram or
     /// a keep-alive, and a probe is about a path of its own.
     pub(super) fn is_question(&self) -> bool {
         self.header.protocol == Protocol::Control
             && !self.header.flags.contains(Flags::ACK)
             && !self.payload.is_empty()
-            && self.direct_to.is_none()
+            && self.via.is_none()
     }
 }
 
@@ -68,6 +65,10 @@ pub(super) struct PendingPing {
 pub struct Peer {
     pub(super) tunnel: Tunnel,
     pub(super) path: PathSet,
+    /// The path that the driver and the streams know of.
+    pub(super) told_route: Option<Via>,
+    /// Another policy than the node's.
+    pub(super) policy: Option<Box<PathPolicy>>,
     /// Streams with something to send.
     pub(super) turns: Turns<StreamId>,
     /// What they share, once there was one.
@@ -77,9 +78,15 @@ pub struct Peer {
     /// Its own turn among the peers.
     pub(super) turn: Turn,
     pub(super) waiting: VecDeque<LoosePacket>,
+    /// Streams that may go directly only wait for a direct path.
+    pub(super) has_waiting_streams: bool,
+    /// A sealed segment, too large to go to an address that has not proved itself.
+    pub(super) held: Option<Vec<u8>>,
     pub(super) pings: Vec<PendingPing>,
     pub(super) streams: usize,
     pub(super) is_native: bool,
+    /// A stream of its present process showed that it is a Go node.
+    pub(super) is_foreign: bool,
     pub(super) is_trusted: bool,
     /// Its present process has said that it answers probes of the path's MTU.
     pub(super) answers_probes: bool,
@@ -120,14 +127,19 @@ impl Peer {
         Self {
             tunnel,
             path: PathSet::default(),
+            told_route: None,
+            policy: None,
             turns: Turns::default(),
             flow: None,
             pace_armed: None,
             turn: Turn::default(),
             waiting: VecDeque::new(),
+            has_waiting_streams: false,
+            held: None,
             pings: Vec::new(),
             streams: 0,
             is_native: false,
+            is_foreign: false,
             is_trusted: false,
             answers_probes: false,
             path_mtu: None,
@@ -220,17 +232,19 @@ impl Peer {
 
     /// Up to a quarter of the interval, another part for each peer: keep-alives of peers that came
     /// together, as when a node starts, then drift apart.
-    fn early(&self, interval: Duration) -> Duration {
+    pub(super) fn early(&self, interval: Duration) -> Duration {
         let hash = self.tunnel.peer().0.wrapping_mul(0x9e37_79b1) >> 24;
         interval / 4 * hash / 256
     }
 
-    /// When to send a keep-alive, if the peer is worth one.
+    /// When to send a keep-alive, if the peer is worth one. One of our kind gets probes instead.
     pub(super) fn keepalive_at(&self, interval: Duration) -> Option<Instant> {
         let interval = interval - self.early(interval);
         let worth_it = self.streams > 0 || self.last_sent < Some(self.last_used + 8 * interval);
         match self.last_sent {
-            Some(sent) if self.tunnel.is_ready() && worth_it => Some(sent + interval),
+            Some(sent) if self.tunnel.is_ready() && worth_it && !self.path.is_native() => {
+                Some(sent + interval)
+            }
             _ => None,
         }
     }

@@ -4,11 +4,14 @@ use std::time::Instant;
 
 use super::peer::{LoosePacket, Peer, PeerRecord};
 use super::{Endpoint, EndpointEvent, MAX_UNVERIFIED_PEERS, TICK, TimerKey};
-use crate::proto::path::{PathAction, Via};
+use crate::proto::path::{Sent, Via};
 use crate::proto::stream::StreamError;
 use crate::proto::tunnel::{Tunnel, TunnelEvent};
 use crate::wire::NodeId;
 use crate::wire::beacon::BeaconMessage;
+
+/// Addresses in a peer's own network that are tried.
+const MAX_LAN_ADDRS: usize = 4;
 
 impl Endpoint {
     /// Gives the record of a peer, wanted or not. A key exchange that waited for it goes on.
@@ -25,9 +28,18 @@ impl Endpoint {
         peer.record_wanted = false;
         peer.is_native |= record.is_native;
         peer.is_trusted = record.is_trusted;
+        let conditions = self.network.conditions(self.beacon, &self.config, peer);
+        if record.is_native && !peer.is_foreign {
+            peer.path.set_native(&conditions);
+        }
         peer.path.set_relay_only(record.relay_only);
-        if let Some(endpoint) = record.endpoint {
-            peer.path.suggest(endpoint.into());
+        // Behind the same NAT: its addresses there may well be in our network.
+        let outside = record.endpoint.map(|endpoint| endpoint.ip());
+        let is_near = self.network.candidates.iter().any(|own| Some(own.addr.ip()) == outside);
+        let near = record.lan_addrs.iter().take(MAX_LAN_ADDRS);
+        let near = near.filter(|_| is_near && record.is_native);
+        for addr in record.endpoint.iter().chain(near) {
+            peer.path.suggest((*addr).into(), &conditions);
         }
         peer.tunnel.set_peer_key(now, record.public_key);
         self.after_tunnel(now, node);
@@ -95,12 +107,12 @@ impl Endpoint {
     }
 
     pub(super) fn peer_timeout(&mut self, now: Instant, node: NodeId) {
-        let has_relay = self.beacon.is_some();
         let keepalive = self.config.keepalive;
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.tunnel.handle_timeout(now);
         if peer.tunnel.is_ready() {
-            let action = peer.path.handle_timeout(now, has_relay);
+            let conditions = self.network.conditions(self.beacon, &self.config, peer);
+            let actions = peer.path.handle_timeout(now, &conditions);
             if let Some(mtu) = &mut peer.path_mtu {
                 mtu.handle_timeout(now, peer.last_received);
             }
@@ -109,14 +121,7 @@ impl Endpoint {
                 // Not when it leaves: until then it would be due again, for ever.
                 peer.last_sent = Some(now);
             }
-            match action {
-                Some(PathAction::Probe(to)) => self.probe(node, to),
-                Some(PathAction::PunchAndProbe(to)) => {
-                    self.request_punch(node);
-                    self.probe(node, to);
-                }
-                None => {}
-            }
+            self.act_on_paths(now, node, actions);
             if wants_keepalive {
                 self.keep_alive(now, node);
             }
@@ -167,17 +172,18 @@ impl Endpoint {
         }
         // An event may have queued a frame.
         self.send_exchange(now, node);
+        self.after_path(now, node);
         self.arm_peer(now, node);
     }
 
     /// Sets a peer's timer to the earliest that it waits for.
     pub(super) fn arm_peer(&mut self, now: Instant, node: NodeId) {
-        let has_relay = self.beacon.is_some();
         let keepalive = self.config.keepalive;
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        let conditions = self.network.conditions(self.beacon, &self.config, peer);
         let deadline = [
             peer.tunnel.poll_timeout(),
-            peer.path.poll_timeout(has_relay).filter(|_| peer.tunnel.is_ready()),
+            peer.path.poll_timeout(&conditions).filter(|_| peer.tunnel.is_ready()),
             peer.keepalive_at(keepalive),
             peer.path_mtu.as_ref().and_then(|mtu| mtu.poll_timeout()),
         ];
@@ -199,6 +205,8 @@ impl Endpoint {
             TunnelEvent::Established => {
                 peer.generation += 1;
                 peer.answers_probes = false;
+                let conditions = self.network.conditions(self.beacon, &self.config, peer);
+                peer.path.on_established(now, &conditions);
                 self.forget_path_mtu(node);
                 self.events.push_back(EndpointEvent::PeerReady(node));
                 self.queue_peer(node);
@@ -208,6 +216,8 @@ impl Endpoint {
                 let generation = peer.generation;
                 // It may be another program now.
                 peer.answers_probes = false;
+                let conditions = self.network.conditions(self.beacon, &self.config, peer);
+                peer.path.on_established(now, &conditions);
                 self.forget_path_mtu(node);
                 self.keep_dialing(node, generation);
                 self.fail_streams(now, node, &StreamError::PeerRestarted, generation);
@@ -223,7 +233,7 @@ impl Endpoint {
                 self.fail_streams(now, node, &why, u32::MAX);
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.waiting.clear();
-                    peer.path.unconfirm();
+                    peer.path.on_unreachable();
                 }
                 self.events.push_back(EndpointEvent::PeerUnreachable(node));
                 let is_stranger =
@@ -235,44 +245,41 @@ impl Endpoint {
         }
     }
 
-    /// Sends the key exchange frames that a peer's tunnel has made: directly, and through the relay
-    /// as well unless the direct path is proven (release 1.18 does the same; a duplicate is
-    /// harmless because only data frames are counted).
+    /// Sends the key exchange frames that a peer's tunnel has made.
     fn send_exchange(&mut self, now: Instant, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        let mut wants_punch = false;
         while let Some(frame) = peer.tunnel.poll_handshake(now, &self.local) {
-            let on_relay = matches!(peer.path.route(self.beacon.is_some()), Some(Via::Relay));
-            let answer_to = peer.path.answer_to();
-            if let Some(moved) = answer_to {
-                self.outbox.push_back((moved, frame.bytes.clone()));
-            }
-            let only_copy = !on_relay && answer_to.is_none();
-            let direct = peer.path.direct().filter(|_| frame.may_copy || only_copy);
-            if let Some(direct) = direct {
-                self.outbox.push_back((direct, frame.bytes.clone()));
-            }
-            let unproven = frame.may_copy && !peer.path.is_confirmed();
-            if let Some(beacon) = self.beacon
-                && (on_relay || unproven)
-            {
-                let (sender, frame) = (self.local.node(), &frame.bytes);
-                let message = BeaconMessage::Relay { sender, destination: node, frame };
-                let mut wrapped = Vec::new();
-                message.encode(&mut wrapped);
-                self.outbox.push_back((beacon.into(), wrapped));
-                if unproven {
-                    let requester = self.local.node();
-                    let punch =
-                        BeaconMessage::PunchRequest { requester, target: node, grant: None };
-                    let mut datagram = Vec::new();
-                    punch.encode(&mut datagram);
-                    self.outbox.push_back((beacon.into(), datagram));
+            let conditions = self.network.conditions(self.beacon, &self.config, peer);
+            let (targets, punches) = peer.path.exchange_targets(frame.may_copy, &conditions);
+            wants_punch |= punches;
+            for via in targets {
+                let frames = Sent {
+                    frames: u32::from(!frame.may_copy),
+                    bytes: frame.bytes.len(),
+                    is_use: false,
+                    expects_answer: false,
+                };
+                peer.path.on_sent(now, via, frames);
+                match (via, self.beacon) {
+                    (Via::Direct(to), _) => self.outbox.push_back((to, frame.bytes.clone())),
+                    (Via::Relay, Some(beacon)) => {
+                        let (sender, frame) = (self.local.node(), &frame.bytes);
+                        let message = BeaconMessage::Relay { sender, destination: node, frame };
+                        let mut wrapped = Vec::new();
+                        message.encode(&mut wrapped);
+                        self.outbox.push_back((beacon.into(), wrapped));
+                    }
+                    (Via::Relay, None) => {}
                 }
             }
         }
+        if wants_punch {
+            self.request_punch(node);
+        }
     }
 
-    fn request_punch(&mut self, target: NodeId) {
+    pub(super) fn request_punch(&mut self, target: NodeId) {
         let requester = self.node();
         self.send_to_beacon(&BeaconMessage::PunchRequest { requester, target, grant: None });
     }

@@ -163,7 +163,7 @@ impl Endpoint {
                 self.outbox.push_back((Remote { socket, addr }, datagram));
             }
             PunchAction::Open(to) => self.outbox.push_back((to, frames::PUNCH.to_vec())),
-            PunchAction::Probe(to) => self.send_punching(node, Vec::new(), Some(to)),
+            PunchAction::Probe(to) => self.send_punching(node, Vec::new(), Some(Via::Direct(to))),
             PunchAction::Tell(message) => {
                 let mut payload = Vec::new();
                 message.encode(&mut payload);
@@ -179,9 +179,9 @@ impl Endpoint {
         }
     }
 
-    fn send_punching(&mut self, node: NodeId, payload: Vec<u8>, direct_to: Option<Remote>) {
+    fn send_punching(&mut self, node: NodeId, payload: Vec<u8>, via: Option<Via>) {
         let header = Header { dst_port: PORT, ..self.control_header(Addr::global(node)) };
-        self.queue_packet(node, LoosePacket { header, payload, direct_to });
+        self.queue_packet(node, LoosePacket { header, payload, via });
     }
 
     /// Gives back sockets over which there is no path any more.
@@ -199,7 +199,7 @@ impl Endpoint {
     fn has_path_over(&self, node: NodeId, socket: SocketId) -> bool {
         self.path_report(node).iter().any(|path| {
             matches!(path.via, Via::Direct(to) if to.socket == socket)
-                && matches!(path.state, PathState::Valid | PathState::Suspect)
+                && !matches!(path.state, PathState::Unknown | PathState::Dead)
         })
     }
 
@@ -225,6 +225,9 @@ impl Endpoint {
 
     /// Whether the peer would understand, and the user wants direct paths to it.
     fn may_punch(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.is_native)
+        self.peers.get(&node).is_some_and(|peer| {
+            let conditions = self.network.conditions(self.beacon, &self.config, peer);
+            peer.is_native && conditions.has_direct && !conditions.lan_only
+        })
     }
 }

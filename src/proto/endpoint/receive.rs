@@ -60,6 +60,7 @@ impl Endpoint {
     }
 
     fn handle_frame(&mut self, now: Instant, via: Via, from: SocketAddr, frame: &mut [u8]) {
+        let bytes = frame.len();
         match TunnelFrame::parse(frame) {
             Ok(TunnelFrame::Sealed { header, .. }) => {
                 self.handle_sealed(now, via, header.sender, frame);
@@ -71,7 +72,7 @@ impl Endpoint {
                 }
                 let Some(peer) = self.peers.get_mut(&node) else { return };
                 let outcome = peer.tunnel.handle_key_exchange(now, &self.local, &auth);
-                self.after_exchange(now, via, node, outcome);
+                self.after_exchange(now, (via, bytes), node, outcome);
             }
             Ok(TunnelFrame::Key(key)) => {
                 let node = key.node;
@@ -81,7 +82,7 @@ impl Endpoint {
                 // Only a peer we know gets an answer: this frame proves nothing.
                 let Some(peer) = self.peers.get_mut(&node) else { return };
                 let outcome = peer.tunnel.handle_key_request(now, &key);
-                self.after_exchange(now, via, node, outcome);
+                self.after_exchange(now, (via, bytes), node, outcome);
             }
             Ok(TunnelFrame::Punch) => self.on_punch_frame(via),
             // Plaintext is never sent and never accepted.
@@ -106,14 +107,15 @@ impl Endpoint {
     fn after_exchange(
         &mut self,
         now: Instant,
-        via: Via,
+        (via, bytes): (Via, usize),
         node: NodeId,
         outcome: Result<(), TunnelError>,
     ) {
         match outcome {
             Ok(()) => {
                 if let (Some(peer), Via::Direct(from)) = (self.peers.get_mut(&node), via) {
-                    peer.path.on_exchange(from);
+                    let conditions = self.network.conditions(self.beacon, &self.config, peer);
+                    peer.path.on_exchange(from, bytes, &conditions);
                 }
                 self.after_tunnel(now, node);
             }
@@ -133,7 +135,7 @@ impl Endpoint {
     }
 
     fn handle_sealed(&mut self, now: Instant, via: Via, sender: NodeId, frame: &mut [u8]) {
-        let len = frame.len() as u64;
+        let frame_len = frame.len();
         let Some(peer) = self.peers.get_mut(&sender) else {
             self.greet_stranger(now, via, sender);
             return;
@@ -146,7 +148,7 @@ impl Endpoint {
                 return;
             }
         };
-        peer.bytes_received += len;
+        peer.bytes_received += frame_len as u64;
         peer.last_received = Some(now);
         let Ok(packet) = Packet::parse(packet) else {
             self.stats.dropped_invalid += 1;
@@ -160,9 +162,18 @@ impl Endpoint {
             return;
         }
         let answers_probe = super::control::is_probe_answer(&packet);
-        let moved = peer.path.on_authenticated(now, via, answers_probe);
-        let due = peer.tunnel.poll_timeout();
+        let conditions = self.network.conditions(self.beacon, &self.config, peer);
+        peer.path.on_authenticated(now, via, frame_len, answers_probe, &conditions);
+        if packet.header.protocol != Protocol::Control && !packet.payload.is_empty() {
+            peer.path.on_content(now);
+        }
+        if peer.path.seems_foreign() {
+            peer.path.set_foreign();
+        }
+        let deadlines = [peer.tunnel.poll_timeout(), peer.path.poll_timeout(&conditions)];
+        let due = deadlines.into_iter().flatten().min();
         let is_earlier = due.is_some_and(|at| peer.armed.is_none_or(|armed| at < armed));
+        let moved = peer.path.route(&conditions) != peer.told_route;
         if peer.tunnel.has_events() || is_earlier || moved {
             self.after_tunnel(now, sender);
         }
@@ -185,7 +196,8 @@ impl Endpoint {
         }
         if self.ensure_peer(now, sender) {
             if let (Some(peer), Via::Direct(from)) = (self.peers.get_mut(&sender), via) {
-                peer.path.suggest(from);
+                let conditions = self.network.conditions(self.beacon, &self.config, peer);
+                peer.path.suggest(from, &conditions);
             }
             self.start_tunnel(now, sender);
         }

@@ -9,6 +9,7 @@ use slab::Slab;
 use super::peer::Peer;
 use super::turns::{Senders, Turn};
 use super::{ConnectError, Endpoint, EndpointEvent, StreamId, TimerKey};
+use crate::proto::path::TrafficClass;
 use crate::proto::stream::{Macroflow, Segment, State, Stream, StreamError, StreamEvent};
 use crate::wire::sack::looks_like_sack;
 use crate::wire::{Addr, Flags, NodeId, Packet, Seq, ports};
@@ -33,6 +34,7 @@ pub(super) struct StreamSlot {
     pub(super) local_port: u16,
     pub(super) remote_port: u16,
     pub(super) generation: u32,
+    pub(super) class: TrafficClass,
     pub(super) is_dirty: bool,
     pub(super) turn: Turn,
     /// Nobody holds it any more: forget it once it has ended.
@@ -296,6 +298,7 @@ impl Endpoint {
         }
         let id = self.insert(now, node, header.dst.network, local, remote, stream);
         self.learn_probeable(id);
+        self.learn_kind(id);
         if let Some(listener) = self.listeners.get_mut(&local) {
             listener.backlog.push_back(id);
         }
@@ -378,6 +381,7 @@ impl Endpoint {
         self.timers.arm(TimerKey::Stream(id), &mut slot.armed, slot.stream.poll_timeout());
         if connected {
             self.learn_probeable(id);
+            self.learn_kind(id);
         }
     }
 
@@ -418,6 +422,7 @@ impl Endpoint {
             local_port,
             remote_port,
             generation,
+            class: TrafficClass::default(),
             is_dirty: false,
             turn: Turn::default(),
             is_released: false,

@@ -7,15 +7,16 @@
 
 use std::time::Instant;
 
-use super::peer::Peer;
+use super::path_mtu::overhead;
+use super::peer::{LoosePacket, Peer};
 use super::streams::StreamSlot;
-use super::{Endpoint, StreamId, TimerKey, Transmit};
-use crate::proto::path::{Remote, Via};
+use super::{Endpoint, StreamId, TICK, TimerKey, Transmit};
+use crate::proto::path::{ClassRule, Conditions, Remote, Sent, Via};
 use crate::proto::tunnel::LocalKeys;
 use crate::wire::beacon::{self, RELAY_HEADER_LEN};
 use crate::wire::packet::HEADER_LEN;
-use crate::wire::tunnel::{SEALED_HEADER_LEN, TAG_LEN};
-use crate::wire::{Addr, Header, NodeId, Protocol};
+use crate::wire::tunnel::{SEALED_HEADER_LEN, SEALED_OVERHEAD, TAG_LEN};
+use crate::wire::{Addr, Header, NodeId, Packet, Protocol};
 
 /// Bytes of a run; what the kernel takes at once with the headers of IP and UDP.
 const MAX_RUN: usize = 65_535 - 40 - 8;
@@ -78,28 +79,37 @@ impl Endpoint {
 
     /// One peer's turn.
     fn peer_run(&mut self, now: Instant, node: NodeId, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let route = self.route(node)?;
-        if let Some(transmit) = self.loose_datagram(now, node, route, buf) {
+        if let Some(transmit) = self.loose_datagram(now, node, buf) {
             return Some(transmit);
         }
+        let route = self.prepared_route(now, node)?;
         let destination = self.destination(route)?;
         self.follow_path(node, route);
+        let peer = self.peers.get_mut(&node)?;
+        if peer.path.allowance(route) < MAX_RUN {
+            return self.unproven_datagram(now, node, route, buf);
+        }
+        if let (Some(held), Via::Direct(_)) = (peer.held.take(), route) {
+            *buf = held;
+            self.on_frames(now, node, route, 1, buf.len(), true);
+            return Some(Transmit { destination, segment_size: buf.len() });
+        }
         let mut run = Run { buf, route, destination, size: 0, count: 0, is_held: false };
         while let Filling::Rested(id) = self.fill(now, node, &mut run)? {
             // What it sent may have set a timer, or ended it.
             self.settle_stream(id);
         }
-        let Run { buf, size, .. } = run;
+        let Run { buf, size, count, .. } = run;
         if buf.is_empty() {
             return None;
         }
         let peer = self.peers.get_mut(&node)?;
-        peer.bytes_sent += buf.len() as u64;
-        peer.last_sent = Some(now);
         peer.last_used = now;
-        self.expect_answer(now, node, route);
+        // Bare acknowledgements, and what keeps an idle stream alive, are no use of a path.
+        let is_use = size > usize::from(overhead(route)) + 1;
+        self.on_frames(now, node, route, count, buf.len(), is_use);
         self.on_run(now, node, route, size);
-        if route == Via::Relay {
+        if is_use && route == Via::Relay {
             self.on_relayed(now, node);
         }
         Some(Transmit { destination, segment_size: size })
@@ -117,7 +127,14 @@ impl Endpoint {
             };
             let slot = self.streams.get_mut(id.slot)?;
             let start = run.buf.len();
-            if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf) {
+            let rule = self.network.policy(peer).rule(slot.class);
+            if rule == ClassRule::DirectOnly && run.route == Via::Relay {
+                peer.has_waiting_streams = true;
+                peer.turns.rest(&mut slot.turn);
+                return Some(Filling::Rested(id));
+            }
+            let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
+            if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf, copy.as_mut()) {
                 if slot.stream.is_held() {
                     peer.turns.hold(id, &mut slot.turn);
                     run.is_held = true;
@@ -125,6 +142,15 @@ impl Endpoint {
                     peer.turns.rest(&mut slot.turn);
                 }
                 return Some(Filling::Rested(id));
+            }
+            let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
+            if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf, copy.as_mut()) {
+                peer.turns.rest(&mut slot.turn);
+                return Some(Filling::Rested(id));
+            }
+            if let Some(copy) = copy {
+                let conditions = self.network.conditions(self.beacon, &self.config, peer);
+                send_copy(peer, &conditions, &copy);
             }
             run.count += 1;
             let len = run.buf.len() - start;
@@ -141,14 +167,101 @@ impl Endpoint {
         Some(Filling::Done)
     }
 
-    /// Lets the path notice when what was sent is not answered.
-    fn expect_answer(&mut self, now: Instant, node: NodeId, route: Via) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let was_waiting = peer.path.poll_timeout(self.beacon.is_some());
-        peer.path.on_sent(now, route);
-        if was_waiting.is_none() {
-            self.after_tunnel(now, node);
+    /// The path in use, once it is sure that it can be used.
+    fn prepared_route(&mut self, now: Instant, node: NodeId) -> Option<Via> {
+        let peer = self.peers.get_mut(&node)?;
+        let conditions = self.network.conditions(self.beacon, &self.config, peer);
+        peer.path.prepare(now, &conditions);
+        if peer.path.route(&conditions) != peer.told_route {
+            self.after_path(now, node);
+            self.arm_peer(now, node);
         }
+        self.route(node)
+    }
+
+    /// The next segment to a peer that has not yet proved to be where it was heard from: it goes
+    /// there if it is small, else through the relay, else it waits for the proof.
+    fn unproven_datagram(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        route: Via,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let peer = self.peers.get(&node)?;
+        let room = peer.path.allowance(route);
+        let has_relay = self.network.conditions(self.beacon, &self.config, peer).has_relay;
+        if let Some(held) = &peer.held {
+            // It is sealed for the direct way; if that is not to be, the stream sends it again.
+            if held.len() > room {
+                return None;
+            }
+            *buf = self.peers.get_mut(&node)?.held.take()?;
+            self.on_frames(now, node, route, 1, buf.len(), true);
+            return Some(Transmit {
+                destination: self.destination(route)?,
+                segment_size: buf.len(),
+            });
+        }
+        let mut is_held = false;
+        loop {
+            let peer = self.peers.get_mut(&node)?;
+            let Some(id) = peer.turns.next(&mut self.streams) else {
+                if !is_held && peer.resume(now, &mut self.streams) {
+                    continue;
+                }
+                return None;
+            };
+            let slot = self.streams.get_mut(id.slot)?;
+            let rule = self.network.policy(peer).rule(slot.class);
+            if rule == ClassRule::DirectOnly {
+                // Until it is proved that it is one.
+                peer.has_waiting_streams = true;
+            } else if stream_datagram(now, &self.local, peer, slot, Via::Relay, buf, None) {
+                slot.turn.charge(buf.len());
+                peer.last_used = now;
+                break;
+            }
+            if rule != ClassRule::DirectOnly && slot.stream.is_held() {
+                peer.turns.hold(id, &mut slot.turn);
+                is_held = true;
+            } else {
+                peer.turns.rest(&mut slot.turn);
+            }
+            self.settle_stream(id);
+        }
+        let is_use = buf.len() > usize::from(overhead(Via::Relay)) + 1;
+        let fits = buf.len() - RELAY_HEADER_LEN <= room;
+        let via = if fits || !has_relay { route } else { Via::Relay };
+        if let Via::Direct(_) = via {
+            buf.drain(..RELAY_HEADER_LEN);
+        }
+        if !fits && !has_relay {
+            self.peers.get_mut(&node)?.held = Some(std::mem::take(buf));
+            return None;
+        }
+        self.on_frames(now, node, via, 1, buf.len(), is_use);
+        Some(Transmit { destination: self.destination(via)?, segment_size: buf.len() })
+    }
+
+    /// Frames went out: the path waits for the answer, if there must be one.
+    fn on_frames(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        via: Via,
+        frames: usize,
+        bytes: usize,
+        is_use: bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.bytes_sent += bytes as u64;
+        peer.last_sent = Some(now);
+        self.stats.frames_relayed += if via == Via::Relay { frames as u64 } else { 0 };
+        let frames = u32::try_from(frames).unwrap_or(u32::MAX);
+        let expects_answer = is_use || !peer.path.is_native();
+        peer.path.on_sent(now, via, Sent { frames, bytes, is_use, expects_answer });
+        self.arm_path(now, node);
     }
 
     /// The next packet outside streams, as a run of its own.
@@ -156,12 +269,26 @@ impl Endpoint {
         &mut self,
         now: Instant,
         node: NodeId,
-        route: Via,
         buf: &mut Vec<u8>,
     ) -> Option<Transmit> {
+        let packet = self.peers.get(&node)?.waiting.front()?;
+        let size = packet.payload.len() + SEALED_OVERHEAD + HEADER_LEN;
+        let route = match packet.via {
+            Some(via) => via,
+            None => {
+                let route = self.prepared_route(now, node)?;
+                let peer = self.peers.get(&node)?;
+                let conditions = self.network.conditions(self.beacon, &self.config, peer);
+                match peer.path.allowance(route) {
+                    room if room >= size => route,
+                    _ if conditions.has_relay => Via::Relay,
+                    _ => return None,
+                }
+            }
+        };
+        let packet = self.peers.get_mut(&node)?.waiting.pop_front()?;
+        let destination = self.destination(route)?;
         let peer = self.peers.get_mut(&node)?;
-        let packet = peer.waiting.pop_front()?;
-        let route = packet.direct_to.map_or(route, Via::Direct);
         let packet_at = head_room(route);
         buf.resize(packet_at + HEADER_LEN, 0);
         buf.extend_from_slice(&packet.payload);
@@ -169,17 +296,28 @@ impl Endpoint {
         buf.resize(buf.len() + TAG_LEN, 0);
         let frame = &mut buf[packet_at - SEALED_HEADER_LEN..];
         peer.tunnel.seal_in_place(now, &self.local, frame).ok()?;
-        peer.bytes_sent += buf.len() as u64;
-        peer.last_sent = Some(now);
         wrap(&self.local, node, route, buf);
-        let destination = self.destination(route)?;
-        if packet.is_question() {
-            self.expect_answer(now, node, route);
-        }
-        if route == Via::Relay && packet.is_use() {
+        // What is lost for its size is not to count as loss.
+        let (frames, bytes) = (u32::from(!Self::is_mtu_probe(&packet.header)), buf.len());
+        peer.bytes_sent += bytes as u64;
+        peer.last_sent = Some(now);
+        self.stats.frames_relayed += u64::from(route == Via::Relay);
+        let expects_answer = packet.is_question();
+        let is_use = expects_answer || packet.header.protocol != Protocol::Control;
+        peer.path.on_sent(now, route, Sent { frames, bytes, is_use, expects_answer });
+        self.arm_path(now, node);
+        if is_use && route == Via::Relay {
             self.on_relayed(now, node);
         }
         Some(Transmit { destination, segment_size: buf.len() })
+    }
+
+    /// Sets a peer's timer after something was sent to it, if that must be earlier.
+    fn arm_path(&mut self, now: Instant, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let conditions = self.network.conditions(self.beacon, &self.config, peer);
+        let deadline = peer.path.poll_timeout(&conditions).map(|at| at.max(now + TICK));
+        self.timers.arm(TimerKey::Peer(node), &mut peer.armed, deadline);
     }
 
     fn destination(&self, route: Via) -> Option<Remote> {
@@ -190,7 +328,17 @@ impl Endpoint {
     }
 }
 
-/// Appends the next segment of a stream as a sealed datagram; `false` if it has none.
+/// Queues a packet to go another way as well, sealed anew: one frame must not go twice.
+fn send_copy(peer: &mut Peer, conditions: &Conditions, packet: &[u8]) {
+    if let Some(via) = peer.path.second(conditions)
+        && let Ok(Packet { header, payload }) = Packet::parse(packet)
+    {
+        peer.queue(LoosePacket { header, payload: payload.to_vec(), via: Some(via) });
+    }
+}
+
+/// Appends the next segment of a stream as a sealed datagram; `false` if it has none. `copy` gets
+/// its packet.
 fn stream_datagram(
     now: Instant,
     local: &LocalKeys,
@@ -198,6 +346,7 @@ fn stream_datagram(
     slot: &mut StreamSlot,
     route: Via,
     buf: &mut Vec<u8>,
+    copy: Option<&mut Vec<u8>>,
 ) -> bool {
     let start = buf.len();
     let packet_at = start + head_room(route);
@@ -218,6 +367,9 @@ fn stream_datagram(
         window: segment.window,
     };
     let sealed = header.encode(&mut buf[packet_at..]).is_ok() && {
+        if let Some(copy) = copy {
+            copy.extend_from_slice(&buf[packet_at..]);
+        }
         buf.resize(buf.len() + TAG_LEN, 0);
         let frame = &mut buf[packet_at - SEALED_HEADER_LEN..];
         peer.tunnel.seal_in_place(now, local, frame).is_ok()
