@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pilot_agent::node::{Node, NodeConfig, PeerRef};
-use pilot_agent::proto::path::CandidateKind;
+use pilot_agent::proto::path::{CandidateKind, PathPolicy};
 use pilot_agent::server::{Rendezvous, RendezvousConfig};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
@@ -95,6 +95,21 @@ async fn a_configured_endpoint_is_registered_instead() {
     let kinds: Vec<_> = a.info().candidates.into_iter().map(|c| (c.kind, c.addr)).collect();
     assert_eq!(kinds[0], (CandidateKind::Configured, forwarded));
     assert!(kinds.iter().any(|(_, addr)| *addr == a.local_addr()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_relayed_only_does_not_say_where_it_is() {
+    let (server, home) = (rendezvous("127.0.0.1:0").await, tempfile::tempdir().unwrap());
+    let registry = server.local_addr().to_string();
+    let paths = PathPolicy { direct: false, ..PathPolicy::default() };
+    let a = NodeConfig { paths, ..config(&home, "a", &registry) };
+    let a = Node::start(a).await.unwrap();
+    let b = Node::start(config(&home, "b", &registry)).await.unwrap();
+    let _ = registered_endpoint(&b, "a").await;
+    let peers = b.peers();
+    assert!(peers.iter().all(|peer| peer.endpoint != Some(a.local_addr())), "{peers:?}");
+    assert!(a.info().candidates.is_empty());
+    b.ping(&"a".parse().unwrap(), LIMIT).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use pilot_agent::wire::beacon::split_delivery;
+use pilot_agent::wire::compat::LoginText;
 use pilot_agent::wire::frames::data::DataFrameDecoder;
 use pilot_agent::wire::frames::data_reply::DataReply;
 use pilot_agent::wire::frames::event::EventDecoder;
@@ -31,6 +32,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("addr", addr),
     ("beacon", beacon),
+    ("compat", compat),
     ("data_frames", data_frames),
     ("event_frames", event_frames),
     ("handshake", handshake),
@@ -72,6 +74,14 @@ pub fn beacon(data: &[u8]) {
         let mut again = Vec::new();
         message.encode(&mut again);
         assert_eq!(BeaconMessage::parse(&again), Ok(message));
+    }
+}
+
+/// Texts of the WebSocket's login.
+pub fn compat(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(text) = LoginText::parse(text) {
+        assert_eq!(LoginText::parse(&text.encode()), Some(text));
     }
 }
 

@@ -76,7 +76,9 @@ class Node(Messaging, Connecting, Networking):
             hostname: Name that others find this node by; `None` for a node that only calls.
                 Each hostname has an identity of its own, and keeps its address.
             rendezvous: ``host:port``, ``registry=host:port,beacon=host:port``, or ``embedded``:
-                one that the first node of this machine hosts.
+                one that the first node of this machine hosts. ``,pin=sha256:<hex>`` behind an
+                address pins its certificate, and ``,compat=wss://host:port/path`` says where its
+                WebSocket is, if not on the registry's port.
             home: Directory of identities and pinned keys.
             listen: UDP address to bind, such as ``"127.0.0.1:4000"`` or ``":4000"``.
             public_endpoint: Address under which others reach this node from outside, such as

@@ -13,7 +13,7 @@ from .errors import InvalidArgument
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -82,27 +82,24 @@ class Rendezvous:
             files = (Path(tls_cert), Path(tls_cert if tls_key is None else tls_key))
         path = None if store is None else Path(store)
         others = list(peers)
-        return Opening(partial(cls._start, listen, path, tls_listen, files, others, advertise))
+
+        def begin(
+            bridge: _native.Bridge, token: int
+        ) -> tuple[_native.Op | None, _native.Rendezvous | None]:
+            return _native.start_rendezvous(
+                bridge, token, listen, path, tls_listen, files, others, advertise
+            )
+
+        return Opening(partial(cls._start, begin))
 
     @classmethod
     async def _start(
         cls,
-        listen: str,
-        store: Path | None,
-        tls_listen: str | None,
-        files: tuple[Path, Path] | None,
-        peers: list[str],
-        advertise: str | None,
+        begin: Callable[[_native.Bridge, int], tuple[_native.Op | None, _native.Rendezvous | None]],
     ) -> Self:
         scope = Scope()
         try:
-            native = await scope.run(
-                lambda bridge, token: _native.start_rendezvous(
-                    bridge, token, listen, store, tls_listen, files, peers, advertise
-                ),
-                join=True,
-            )
-            return cls(scope, native)
+            return cls(scope, await scope.run(begin, join=True))
         except BaseException:
             scope.close()
             raise

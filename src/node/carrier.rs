@@ -5,7 +5,7 @@
 //! only the beacon reaches this node. Meanwhile UDP is tried now and then, and taken back when it
 //! works. If neither works the beacon is away, and nothing changes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ const ASKS: u32 = 4;
 const BEGIN_AFTER: Duration = Duration::from_millis(500);
 /// A beacon that was silent for this long is asked.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
+/// One that answered within this time is not suspected of anything.
+const JUST_NOW: Duration = Duration::from_secs(1);
 /// Pauses before UDP is tried again, at first and at most.
 const RETRY_UDP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 /// Pauses before the next attempt at a WebSocket, at first and at most.
@@ -47,24 +49,21 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// The core's part: what takes datagrams off UDP.
 #[derive(Debug, Default)]
 pub(super) struct Detour {
-    /// The beacon, while what is for it goes another way.
-    beacon: Option<SocketAddr>,
+    /// What is for the beacon goes another way.
+    is_on: bool,
     queue: Arc<FrameQueue>,
     /// When the beacon last answered by UDP.
     answered: watch::Sender<Option<Instant>>,
     /// Rings when the network has changed.
     changed: Arc<Notify>,
+    /// Rings when a direct path has died, perhaps with all of UDP.
+    suspected: Arc<Notify>,
 }
 
 impl Detour {
-    /// Whether datagrams for `destination` take it.
-    pub(super) fn takes(&self, destination: SocketAddr) -> bool {
-        self.beacon == Some(destination)
-    }
-
-    /// The beacon, while it is in use.
-    pub(super) fn beacon(&self) -> Option<SocketAddr> {
-        self.beacon
+    /// Whether it is in use.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Takes the datagrams of a run; without room they are lost, as the network may lose them.
@@ -78,11 +77,20 @@ impl Detour {
         self.answered.send_replace(Some(Instant::now()));
     }
 
+    /// A direct path has died: the beacon is asked, unless it answered just now.
+    pub(super) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
     /// The network has changed: all that was learnt of it is void.
     pub(super) fn network_changed(&self) {
         self.changed.notify_one();
     }
 }
+
+/// Stands for a beacon whose name only a proxy can look up: UDP does not get there (RFC 6666).
+pub(super) const NOWHERE: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0)), 9);
 
 /// How a WebSocket's use ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +108,7 @@ pub(super) struct Carrier {
     queue: Arc<FrameQueue>,
     answered: watch::Receiver<Option<Instant>>,
     changed: Arc<Notify>,
+    suspected: Arc<Notify>,
     rng: StdRng,
 }
 
@@ -110,12 +119,12 @@ impl Carrier {
         identity: Arc<Identity>,
         rng: StdRng,
     ) -> Self {
-        let (queue, answered, changed) = shared.look(|core| {
-            let detour = &core.detour;
-            (detour.queue.clone(), detour.answered.subscribe(), detour.changed.clone())
-        });
         let server = membership.registry.server().clone();
-        Self { shared, membership, server, identity, queue, answered, changed, rng }
+        let (queue, answered, changed, suspected) = shared.look(|core| {
+            let Detour { queue, answered, changed, suspected, .. } = &core.detour;
+            (queue.clone(), answered.subscribe(), changed.clone(), suspected.clone())
+        });
+        Self { shared, membership, server, identity, queue, answered, changed, suspected, rng }
     }
 
     /// Decides, until it is aborted.
@@ -137,7 +146,8 @@ impl Carrier {
         }
     }
 
-    /// Returns when nothing was heard from the beacon for a while.
+    /// Returns when nothing was heard from the beacon for a while, or there is another reason to
+    /// ask it.
     async fn silence(&mut self) {
         loop {
             let heard = *self.answered.borrow_and_update();
@@ -146,6 +156,11 @@ impl Carrier {
                 () = sleep_until(heard + CHECK_AFTER) => return,
                 _ = self.answered.changed() => {}
                 () = self.changed.notified() => return,
+                () = self.suspected.notified() => {
+                    if heard.elapsed() > JUST_NOW {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -198,7 +213,7 @@ impl Carrier {
         self.membership.set_walled(true);
         self.queue.clear();
         self.shared.act(|core, now| {
-            core.detour.beacon = core.endpoint.beacon();
+            core.detour.is_on = true;
             core.endpoint.set_udp_blocked(now, true);
         });
         let mut socket = Some(socket);
@@ -227,7 +242,7 @@ impl Carrier {
         info!("UDP works again");
         self.membership.set_walled(false);
         self.shared.act(|core, now| {
-            core.detour.beacon = None;
+            core.detour.is_on = false;
             core.endpoint.set_udp_blocked(now, false);
         });
         if let Err(error) = self.membership.register().await {
@@ -302,7 +317,7 @@ impl Carrier {
 /// Hands in what came over the WebSocket, as if the beacon had sent it.
 fn take_in(shared: &Shared, frames: &mut Vec<Bytes>) {
     shared.act(|core, now| {
-        let Some(beacon) = core.detour.beacon else { return };
+        let Some(beacon) = core.endpoint.beacon().filter(|_| core.detour.is_on) else { return };
         for frame in frames.drain(..) {
             // Where the beacon sees us is where the connection comes from; nobody can send there.
             let is_answer =

@@ -13,7 +13,9 @@ pub struct NodeConfig {
     /// Name others find this node by; `None` for a node that only calls others.
     pub hostname: Option<String>,
     /// `host:port` of a rendezvous, `registry=host:port,beacon=host:port`, `embedded` or
-    /// `embedded:port`. `None`: `PILOT_RENDEZVOUS`, then the configuration file, then `embedded`.
+    /// `embedded:port`; the first two perhaps with `,compat=wss://host:port/path` if its WebSocket is
+    /// elsewhere, and `,pin=sha256:<hex>` for its certificate. `None`: `PILOT_RENDEZVOUS`, then
+    /// the configuration file, then `embedded`.
     pub rendezvous: Option<String>,
     /// Directory of identities and pins. `None`: `PILOT_HOME`, then `~/.pilot-agent`.
     pub home: Option<PathBuf>,

@@ -260,7 +260,7 @@ impl Core {
                 },
             };
             let sent = match transmit.destination {
-                Remote { socket: SocketId::MAIN, addr } if self.detour.takes(addr) => {
+                Remote { socket: SocketId::MAIN, addr } if self.is_detoured(addr) => {
                     Ok(self.detour.push(&self.run, transmit.segment_size))
                 }
                 Remote { socket: SocketId::MAIN, addr } => {
@@ -287,6 +287,11 @@ impl Core {
             }
         }
         self.conclude(now, effects);
+    }
+
+    /// Whether datagrams for `addr` do not go by UDP.
+    fn is_detoured(&self, addr: std::net::SocketAddr) -> bool {
+        self.detour.is_on() && self.endpoint.beacon() == Some(addr)
     }
 
     /// Events, and who waits for acknowledgements.
@@ -369,6 +374,9 @@ impl Core {
                 self.observed.send_replace(Some(endpoint));
             }
             EndpointEvent::PathChanged { node, from, to } => {
+                if to == Via::Relay {
+                    self.detour.suspect();
+                }
                 let (old, new) = (from.map(|via| self.describe(via)), self.describe(to));
                 self.watchers.path_changed(now, node, old, new);
             }
@@ -578,7 +586,7 @@ impl Core {
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         match &mut self.simulator {
             Some(simulator) => {
-                let detour = self.detour.beacon();
+                let detour = self.endpoint.beacon().filter(|_| self.detour.is_on());
                 simulator.poll_transmit(now, &mut self.endpoint, &mut self.run, detour)
             }
             None => self.endpoint.poll_transmit(now, &mut self.run),

@@ -54,7 +54,7 @@ pub(super) struct Profile {
 /// Where others may reach this node, as far as it knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// From outside.
+    /// From outside; port 0 if only the relay reaches it.
     pub(super) endpoint: Option<SocketAddr>,
     /// From its own network.
     pub(super) lan: Vec<SocketAddr>,
@@ -162,6 +162,7 @@ impl Membership {
         let request = Register {
             hostname: profile.hostname.clone().unwrap_or_default(),
             version: VERSION.to_owned(),
+            relay_only: place.endpoint.is_some_and(|endpoint| endpoint.port() == 0),
             lan_addrs: place.lan.iter().map(SocketAddr::to_string).collect(),
             ..Register::new(Base64(self.identity.public_key()), self.listen_addr(&place).await)
         };

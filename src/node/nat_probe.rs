@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
+use tracing::debug;
 
 use crate::net::clock;
 use crate::net::interfaces::source_toward;
@@ -24,6 +25,12 @@ use crate::wire::registry::{Request, Response};
 
 /// First things first: who starts a node wants to talk to others.
 const AFTER_START: Duration = Duration::from_millis(300);
+/// Without an answer, such as from a server that speaks no STUN, or has too many to answer, it is
+/// tried again after these pauses, or up to twice as long.
+const AGAIN: [Duration; 3] =
+    [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+/// How long the lifetime of mappings, once measured, is believed.
+const STAYS_TRUE: Duration = Duration::from_secs(3_600);
 /// How long the registry may take to tell of other beacons.
 const BEACONS: Duration = Duration::from_secs(2);
 /// Longest STUN message that we care for.
@@ -52,27 +59,64 @@ pub(super) async fn probe(
 ) {
     sleep(AFTER_START + jitter(AFTER_START)).await;
     let mut rng = StdRng::from_seed(seed);
-    let other = other_beacon(&registry, beacon).await;
-    let servers = StunServers { first: beacon, other };
-    let kind = match detect(servers, &mut rng).await {
-        Ok(kind) => kind,
-        Err(error) => {
-            tracing::debug!(%error, "cannot find out about the NAT");
+    for pause in AGAIN {
+        let other = other_beacon(&registry, beacon).await;
+        let servers = StunServers { first: beacon, other };
+        let (kind, public_ip) = match detect(servers, &mut rng).await {
+            Ok(found) => found,
+            Err(error) => {
+                debug!(%error, "cannot find out about the NAT");
+                Default::default()
+            }
+        };
+        if let Some(public_ip) = public_ip {
+            debug!(%kind, "NAT");
+            // The receiver ends with the node.
+            let _ = findings.send(Finding::Kind(kind)).await;
+            if kind.name() == "none" {
+                return;
+            }
+            let network = (beacon, public_ip);
+            if let Err(error) = measure_once(network, &mut rng, &findings).await {
+                debug!(%error, "cannot measure how long mappings live");
+            }
             return;
         }
-    };
-    tracing::debug!(%kind, "NAT");
-    // The receiver ends with the node.
-    let _ = findings.send(Finding::Kind(kind)).await;
-    if kind.name() == "unknown" || kind.name() == "none" {
-        return;
-    }
-    if let Err(error) = measure(beacon, &mut rng, &findings).await {
-        tracing::debug!(%error, "cannot measure how long mappings live");
+        sleep(pause + jitter(pause)).await;
     }
 }
 
-async fn detect(servers: StunServers, rng: &mut StdRng) -> io::Result<NatKind> {
+/// Measures for all nodes of this process that are in the same network: one after the other would
+/// take hours, and all at once thousands of sockets.
+async fn measure_once(
+    network: (SocketAddr, IpAddr),
+    rng: &mut StdRng,
+    findings: &mpsc::Sender<Finding>,
+) -> io::Result<()> {
+    static MEASURED: Mutex<Option<Measured>> = Mutex::const_new(None);
+    let mut last = MEASURED.lock().await;
+    match &*last {
+        Some(known) if known.network == network && clock::now() < known.at + STAYS_TRUE => {
+            let _ = findings.send(Finding::Lifetime(known.lifetime)).await;
+        }
+        _ => {
+            let measured = measure(network.0, rng, findings).await?;
+            *last = measured.map(|lifetime| Measured { network, lifetime, at: clock::now() });
+        }
+    }
+    Ok(())
+}
+
+/// What was found out last.
+#[derive(Debug)]
+struct Measured {
+    /// The server, and where it saw us.
+    network: (SocketAddr, IpAddr),
+    lifetime: Duration,
+    at: Instant,
+}
+
+async fn detect(servers: StunServers, rng: &mut StdRng) -> io::Result<(NatKind, Option<IpAddr>)> {
     let sockets = Sockets::open(servers.first, SOCKETS).await?;
     let ip = source_toward(servers.first).ok_or(io::ErrorKind::NetworkUnreachable)?;
     let mut local = [servers.first; SOCKETS];
@@ -84,7 +128,9 @@ async fn detect(servers: StunServers, rng: &mut StdRng) -> io::Result<NatKind> {
         while let Some(probe) = detector.poll_transmit(clock::now()) {
             sockets.send(&probe).await;
         }
-        let Some(due) = detector.poll_timeout(clock::now()) else { return Ok(detector.kind()) };
+        let Some(due) = detector.poll_timeout(clock::now()) else {
+            return Ok((detector.kind(), detector.public_ip()));
+        };
         if let Some((socket, datagram)) = sockets.receive_until(due).await {
             detector.handle_datagram(clock::now(), socket, &datagram, rng);
         }
@@ -95,7 +141,7 @@ async fn measure(
     server: SocketAddr,
     rng: &mut StdRng,
     findings: &mpsc::Sender<Finding>,
-) -> io::Result<()> {
+) -> io::Result<Option<Duration>> {
     let sockets = Sockets::open(server, LIFETIME_SOCKETS).await?;
     let mut probe = LifetimeProbe::new(clock::now(), server, rng);
     let mut known = None;
@@ -110,7 +156,7 @@ async fn measure(
             let _ = findings.send(Finding::Lifetime(lifetime)).await;
             known = Some(lifetime);
         }
-        let Some(due) = probe.poll_timeout() else { return Ok(()) };
+        let Some(due) = probe.poll_timeout() else { return Ok(known) };
         if let Some((socket, datagram)) = sockets.receive_until(due).await {
             probe.handle_datagram(clock::now(), socket, &datagram, rng);
         }

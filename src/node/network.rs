@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -29,6 +29,8 @@ use crate::proto::nat::{ASSUMED_LIFETIME, Answer, BeaconWatch, NatKind};
 
 /// Findings on their way.
 const FINDINGS: usize = 16;
+/// Some carriers show another address now and then; that is no reason to begin again each time.
+const PROBE_GAP: Duration = Duration::from_secs(60);
 /// How often, and with what pauses, the beacon's name is looked up in a new network.
 const LOOK_UPS: usize = 5;
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(2);
@@ -50,6 +52,8 @@ pub(super) struct Network {
     /// What is being found out about the NAT.
     probing: JoinSet<()>,
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
+    /// When that began.
+    probed: Instant,
     rng: StdRng,
 }
 
@@ -78,6 +82,7 @@ impl Network {
             may_map,
             probing: JoinSet::new(),
             findings: mpsc::channel(FINDINGS),
+            probed: clock::now(),
             rng,
         };
         network.tell();
@@ -133,8 +138,9 @@ impl Network {
         if self.here.is_local() {
             return;
         }
+        self.probed = clock::now();
         // What is still on its way was found out about another network.
-        self.probing.abort_all();
+        self.probing = JoinSet::new();
         self.findings = mpsc::channel(FINDINGS);
         self.probing.spawn(look_up(self.spec.clone(), self.here.beacon, self.findings.0.clone()));
         let (beacon, registry) = (self.here.beacon, self.membership.registry.clone());
@@ -180,7 +186,10 @@ impl Network {
         if before.is_some_and(|before| before != seen) {
             // The router has another address or forgot its mappings, or it is another router.
             info!(?before, now = %seen, "the NAT has changed");
-            self.probe();
+            if clock::now() > self.probed + PROBE_GAP {
+                self.here.mapped = None;
+                self.probe();
+            }
         }
         if self.keepalive.handle_answer(clock::now(), &mut self.rng) == Answer::Returned {
             debug!("the beacon answers again");

@@ -93,10 +93,10 @@ impl Node {
         policy: PathPolicy,
     ) -> Result<(), NodeError> {
         validate(&policy)?;
+        // The endpoint has policies of peers that it knows.
         let node = match peer {
             None => None,
-            Some(PeerRef::Node(node)) => Some(*node),
-            Some(name) => Some(self.resolve(name).await?.node),
+            Some(peer) => Some(self.resolve(peer).await?.node),
         };
         self.inner.shared.act(|core, _| {
             if core.is_closed {

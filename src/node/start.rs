@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::carrier::Carrier;
+use super::carrier::{Carrier, NOWHERE};
 use super::config::NodeConfig;
 use super::core::{Core, Shared, Upcall};
 use super::driver::drive;
@@ -85,7 +85,10 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
 
     let registry = RegistryClient::of(Arc::new(spec.server()?), RegistryTimeouts::default());
     let found = async {
-        let beacons = resolve_beacon(&spec).await?;
+        let beacons = match resolve_beacon(&spec).await {
+            Err(_) if registry.server().is_proxied() => vec![NOWHERE],
+            found => found?,
+        };
         first_look(&udp, &beacons, &registry).await.ok_or_else(|| unresolved(&spec))
     };
     let (beacon, observed) = match found.await {
@@ -98,7 +101,9 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
         }
     };
     let is_embedded = host.is_some();
-    let mut here = Whereabouts::new(local_addr, beacon, config.public_endpoint, is_embedded);
+    let is_hidden = !config.paths.direct;
+    let mut here =
+        Whereabouts::new(local_addr, beacon, config.public_endpoint, is_embedded, is_hidden);
     here.observed = observed;
     let profile = Profile {
         hostname: config.hostname.clone(),
@@ -167,7 +172,7 @@ async fn bring_up(config: NodeConfig, spec: RendezvousSpec) -> Result<Node, Node
     let (member, core) = (membership.clone(), shared.clone());
     tasks.spawn(async move { member.keep(core, heartbeat).await });
     let held_port = HeldPort::default();
-    let may_map = config.port_mapping.then(|| held_port.clone());
+    let may_map = (config.port_mapping && !is_hidden).then(|| held_port.clone());
     let network =
         Network::new(shared.clone(), membership.clone(), spec.clone(), here, may_map, os_seed()?);
     tasks.spawn(network.keep());

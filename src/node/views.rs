@@ -28,7 +28,7 @@ impl Node {
                 public_key: inner.public_key,
                 local_addr: inner.shared.udp.local_addr(),
                 observed_addr: *core.observed.borrow(),
-                transport: if core.detour.beacon().is_some() { "websocket" } else { "udp" },
+                transport: if core.detour.is_on() { "websocket" } else { "udp" },
                 nat: endpoint.nat(),
                 mapping_lifetime: endpoint.mapping_lifetime(),
                 candidates: endpoint.candidates().to_vec(),

@@ -1,11 +1,14 @@
 //! All addresses under which a node may be reached, and how it came to know them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::membership::Place;
 use crate::net::interfaces::host_candidates;
 use crate::net::link_watch::{LinkWatch, Surroundings};
 use crate::proto::path::{Candidate, CandidateKind};
+
+/// What a node registers that only the relay reaches.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Whereabouts {
     pub(super) watch: Option<LinkWatch>,
     /// The rendezvous is embedded: all others are on this machine, too.
     is_alone: bool,
+    /// Nobody but the beacon is to learn where the node is.
+    is_hidden: bool,
 }
 
 impl Whereabouts {
@@ -32,9 +37,11 @@ impl Whereabouts {
         beacon: SocketAddr,
         configured: Option<SocketAddr>,
         is_alone: bool,
+        is_hidden: bool,
     ) -> Self {
         let watch = (!beacon.ip().is_loopback()).then(|| LinkWatch::new(beacon));
-        Self { bound, beacon, configured, observed: None, mapped: None, watch, is_alone }
+        let (observed, mapped) = (None, None);
+        Self { bound, beacon, configured, observed, mapped, watch, is_alone, is_hidden }
     }
 
     /// Whether nothing but loopback lies between the node and the rendezvous.
@@ -52,6 +59,9 @@ impl Whereabouts {
 
     /// What the registry is to know.
     pub(super) fn place(&self) -> Place {
+        if self.is_hidden {
+            return Place { endpoint: Some(NOWHERE), lan: Vec::new() };
+        }
         let mut lan = self.hosts();
         lan.retain(|addr| !addr.ip().is_loopback());
         Place { endpoint: self.configured.or(self.observed), lan }
@@ -59,6 +69,9 @@ impl Whereabouts {
 
     /// What peers may try, best first, each once.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
+        if self.is_hidden {
+            return Vec::new();
+        }
         let of = |kind| move |addr| Candidate { addr, kind };
         let all = (self.configured.map(of(CandidateKind::Configured)).into_iter())
             .chain(self.mapped.map(of(CandidateKind::Mapped)))
@@ -98,7 +111,7 @@ mod tests {
     #[test]
     fn what_the_user_says_goes_before_what_the_beacon_sees() {
         let (bound, beacon) = (addr("127.0.0.1:4000"), addr("127.0.0.1:7470"));
-        let mut here = Whereabouts::new(bound, beacon, Some(addr("192.0.2.1:9")), true);
+        let mut here = Whereabouts::new(bound, beacon, Some(addr("192.0.2.1:9")), true, false);
         here.observed = Some(addr("198.51.100.1:5"));
         here.mapped = Some(addr("198.51.100.1:6"));
         let kinds: Vec<_> = here.candidates().iter().map(|candidate| candidate.kind).collect();
@@ -110,7 +123,7 @@ mod tests {
     #[test]
     fn without_a_nat_the_observed_address_is_the_hosts_own() {
         let (bound, beacon) = (addr("127.0.0.1:4000"), addr("127.0.0.1:7470"));
-        let mut here = Whereabouts::new(bound, beacon, None, true);
+        let mut here = Whereabouts::new(bound, beacon, None, true, false);
         here.observed = Some(bound);
         let expected = [Candidate { addr: bound, kind: CandidateKind::Observed }];
         assert_eq!(here.candidates(), expected);
@@ -119,9 +132,18 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_node_tells_nothing_of_itself() {
+        let (bound, beacon) = (addr("[::]:4000"), addr("127.0.0.1:7470"));
+        let mut here = Whereabouts::new(bound, beacon, Some(addr("192.0.2.1:9")), false, true);
+        here.observed = Some(addr("198.51.100.1:5"));
+        assert_eq!(here.candidates(), []);
+        assert_eq!(here.place(), Place { endpoint: Some(NOWHERE), lan: Vec::new() });
+    }
+
+    #[test]
     fn on_one_machine_only_loopback_is_offered() {
         let (bound, beacon) = (addr("[::]:4000"), addr("127.0.0.1:7470"));
-        let here = Whereabouts::new(bound, beacon, None, true);
+        let here = Whereabouts::new(bound, beacon, None, true, false);
         let expected = [Candidate { addr: addr("127.0.0.1:4000"), kind: CandidateKind::Host }];
         assert_eq!(here.candidates(), expected);
     }

@@ -55,7 +55,7 @@ async def agents(lab: Lab, directory: Path, names: list[str]) -> AsyncIterator[d
 
 
 async def told(agent: AgentProcess, field: str) -> str:
-    """One field of `node.info()`, as Python writes it."""
+    """One field of `node.info()` or of what it consists of, as Python writes it."""
     info = str((await agent.call(info=True))["info"])
     found = re.search(rf"\b{field}=('[^']*'|None|[\w.]+)", info)
     assert found, info
@@ -82,7 +82,7 @@ async def test_the_kind_of_each_nat_is_found(tmp_path: Path) -> None:
     with Lab(net.topology()) as lab:
         async with agents(lab, tmp_path, [*NATS, "open"]) as running:
             for name, agent in running.items():
-                kind = await until(agent, "nat", lambda kind: kind != "unknown")
+                kind = await until(agent, "description", lambda kind: kind != "unknown")
                 assert kind.startswith(EXPECTED.get(name, "none")), name
                 observed = await told(agent, "observed_addr")
                 gateway = name if name in ("wall", "open") else f"{name}.gw"
@@ -100,4 +100,25 @@ async def test_after_the_nat_was_rebooted_the_new_port_is_known(tmp_path: Path) 
             lab.gateway("cone.gw").reboot()
             await until(running["cone"], "observed_addr", lambda seen: seen != before)
             answer = await running["open"].call(limit=30, request="?", to="cone")
+            assert answer["text"] == "?"
+
+
+async def test_who_moves_says_so_at_once(tmp_path: Path) -> None:
+    net = Internet(uplink="delay=10ms")
+    net.public("server", plain=True)
+    net.public("open")
+    net.home("port-restricted", "first", "mobile")
+    net.home(Nat("port-restricted", keeps_ports=False), "second")
+    with Lab(net.topology()) as lab:
+        async with agents(lab, tmp_path, ["mobile", "open"]) as running:
+            mobile = running["mobile"]
+            before = f"{lab.address('first.gw')}:"
+            await until(mobile, "observed_addr", lambda seen: seen.startswith(before))
+            lab.move("mobile", "second.gw", "192.168.1.77")
+            after, begun = f"{lab.address('second.gw')}:", time.monotonic()
+            await until(mobile, "observed_addr", lambda seen: seen.startswith(after))
+            # Noticed at once, not by the next keepalive.
+            assert time.monotonic() - begun < 5
+            # Somebody who asks the registry only now finds it.
+            answer = await running["open"].call(limit=30, request="?", to="mobile")
             assert answer["text"] == "?"

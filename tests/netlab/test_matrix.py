@@ -25,10 +25,7 @@ def outcomes() -> list[Outcome]:
 
 def test_every_pair_gets_an_answer(outcomes: list[Outcome]) -> None:
     late = [one for one in outcomes if one.first is None or one.first > SOON]
-    blocked = [one for one in late if "udp-blocked" in (one.caller, one.callee)]
-    assert [one for one in late if one not in blocked] == []
-    if blocked:
-        pytest.xfail(f"{len(blocked)} pairs with UDP blocked: needs the carrier over WebSocket")
+    assert late == []
 
 
 def test_pairs_that_can_be_direct_are(outcomes: list[Outcome]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netlab.events import RATE, figures_of
-from netlab.field import Field, Pair, Place, can_be_direct
+from netlab.field import KINDS, Field, Pair, Place, can_be_direct
 from netlab.matrix import Outcome
 from netlab.tables import as_tables, between_marks
 
@@ -57,7 +57,7 @@ def test_who_can_be_direct() -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_rounds_have_every_pair_and_nobody_twice(count: int) -> None:
-    field = Field(("public", "linux", "symmetric", "double", "firewall")[:count], shared=False)
+    field = Field(KINDS[:count], shared=False)
     for short in (False, True):
         rounds = field.rounds(short=short)
         for pairs in rounds:

@@ -23,7 +23,7 @@ async fn a_greedy_pair_does_not_starve_another() {
         eprintln!("skipped: this machine has no address but loopback");
         return;
     };
-    let beacon = BeaconConfig { total_bytes_per_sec: 1_000_000, ..BeaconConfig::default() };
+    let beacon = BeaconConfig { total_bytes_per_sec: 100_000, ..BeaconConfig::default() };
     let config = RendezvousConfig { beacon, ..RendezvousConfig::new(at) };
     let rendezvous = Rendezvous::bind(config).await.unwrap();
     let addr = rendezvous.local_addr();

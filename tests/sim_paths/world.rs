@@ -46,12 +46,17 @@ struct Flying {
     data: Vec<u8>,
 }
 
-/// What the registry knows: where each node is.
-struct Registry(HashMap<NodeId, SocketAddr>);
+/// What the registry knows: where each node is, and its key.
+#[derive(Default)]
+struct Registry(HashMap<NodeId, SocketAddr>, HashMap<NodeId, [u8; 32]>);
 
 impl Roster for Registry {
     fn registered(&self, node: NodeId) -> Option<SocketAddr> {
         self.0.get(&node).copied()
+    }
+
+    fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.1.get(&node).copied()
     }
 
     fn may_punch(&self, _requester: NodeId, _target: NodeId) -> bool {
@@ -97,9 +102,9 @@ impl World {
             beacon_is_down: false,
             blocked: HashSet::new(),
             nowhere: HashMap::new(),
-            beacon: Beacon::new(BeaconConfig::default()),
+            beacon: Beacon::new(&BeaconConfig::default(), [7; 32]),
             beacon_addr: SocketAddr::from(([192, 0, 2, 1], 9_001)),
-            registry: Registry(HashMap::new()),
+            registry: Registry::default(),
             flying: BinaryHeap::new(),
             cargo: HashMap::new(),
             serial: 0,
@@ -133,6 +138,7 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let key = identity.public_key();
+        self.registry.1.insert(node, key);
         let local = LocalKeys::new(node, identity);
         let mut endpoint = Endpoint::new(EndpointConfig::default(), local, seed);
         endpoint.set_beacon(Some(self.beacon_addr));
@@ -421,9 +427,14 @@ impl World {
         }
     }
 
-    fn at_beacon(&mut self, from: SocketAddr, data: &mut Vec<u8>) {
-        match self.beacon.handle_datagram(self.now, from, data, &self.registry) {
-            Action::Ignore => {}
+    fn at_beacon(&mut self, from: SocketAddr, data: &mut [u8]) {
+        let mut action = self.beacon.handle_datagram(self.now, from, data, &self.registry);
+        if let Action::Verify(claim) = &action {
+            assert!(claim.is_signed(), "only nodes make claims here");
+            action = self.beacon.proved(self.now, claim, &self.registry);
+        }
+        match action {
+            Action::Ignore | Action::Verify(_) => {}
             Action::Send(datagrams) => {
                 for (to, data) in datagrams {
                     self.launch(None, self.beacon_addr, to, data);
@@ -433,6 +444,9 @@ impl World {
                 let data = data[start..].to_vec();
                 self.launch(None, self.beacon_addr, to, data);
             }
+        }
+        while let Some((to, data)) = self.beacon.poll_transmit() {
+            self.launch(None, self.beacon_addr, to, data);
         }
     }
 }

@@ -102,6 +102,12 @@ impl Server {
         &self.proxies
     }
 
+    /// Whether there is a proxy, which may know names that we do not.
+    #[must_use]
+    pub fn is_proxied(&self) -> bool {
+        self.compat_ways().iter().any(|way| way.proxied)
+    }
+
     /// The path of the WebSocket.
     #[must_use]
     pub fn compat_path(&self) -> &str {

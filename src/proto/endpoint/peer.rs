@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::StreamId;
+use super::streams::StreamSlot;
 use super::turns::{Senders, Turn, Turns};
 use crate::proto::path::{PathPolicy, PathSet, Via};
 use crate::proto::pmtud::PathMtu;
@@ -194,6 +195,17 @@ impl Peer {
     /// a SYN too many is sent, or one too late; a measurement follows in either case.
     pub(super) fn expected_rtt(&self) -> Option<Duration> {
         self.srtt.or(self.rtt)
+    }
+
+    /// The stream whose turn it is sent nothing: it rests, or waits in line (`true`) if what the
+    /// streams share is the reason.
+    pub(super) fn set_aside(&mut self, id: StreamId, slot: &mut StreamSlot) -> bool {
+        if slot.stream.is_held() {
+            self.turns.hold(id, &mut slot.turn);
+            return true;
+        }
+        self.turns.rest(&mut slot.turn);
+        false
     }
 
     /// The next stream that was held back goes on, if there is room. `false`: none does.

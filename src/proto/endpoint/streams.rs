@@ -356,7 +356,7 @@ impl Endpoint {
             let node = slot.peer;
             let Some(peer) = self.peers.get_mut(&node) else { continue };
             // Who waits in line is looked after there.
-            if !slot.stream.is_held() || slot.stream.is_urgent() {
+            if !slot.turn.is_held() || slot.stream.is_urgent() {
                 peer.turns.enter(id, &mut slot.turn);
             }
             self.queue_peer(node);

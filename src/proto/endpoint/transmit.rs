@@ -135,17 +135,7 @@ impl Endpoint {
             }
             let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
             if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf, copy.as_mut()) {
-                if slot.stream.is_held() {
-                    peer.turns.hold(id, &mut slot.turn);
-                    run.is_held = true;
-                } else {
-                    peer.turns.rest(&mut slot.turn);
-                }
-                return Some(Filling::Rested(id));
-            }
-            let mut copy = (rule == ClassRule::Duplicate).then(Vec::new);
-            if !stream_datagram(now, &self.local, peer, slot, run.route, run.buf, copy.as_mut()) {
-                peer.turns.rest(&mut slot.turn);
+                run.is_held |= peer.set_aside(id, slot);
                 return Some(Filling::Rested(id));
             }
             if let Some(copy) = copy {
@@ -222,11 +212,10 @@ impl Endpoint {
                 peer.last_used = now;
                 break;
             }
-            if rule != ClassRule::DirectOnly && slot.stream.is_held() {
-                peer.turns.hold(id, &mut slot.turn);
-                is_held = true;
-            } else {
+            if rule == ClassRule::DirectOnly {
                 peer.turns.rest(&mut slot.turn);
+            } else {
+                is_held |= peer.set_aside(id, slot);
             }
             self.settle_stream(id);
         }

@@ -141,6 +141,11 @@ impl<K: Copy> Turns<K> {
 }
 
 impl Turn {
+    /// Whether it is in the line of those that are held.
+    pub(super) fn is_held(self) -> bool {
+        self.is_held
+    }
+
     /// It has sent this much.
     pub(super) fn charge(&mut self, bytes: usize) {
         self.credit -= i64::try_from(bytes).unwrap_or(i64::MAX);

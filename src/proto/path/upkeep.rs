@@ -200,7 +200,7 @@ impl NativePaths {
             }
         }
         // Every second time our own word is what is missing at somebody's NAT.
-        if conditions.has_direct && self.round % 4 == 0 {
+        if conditions.has_direct && self.round.is_multiple_of(4) {
             actions.push(PathAction::Punch);
         }
         if is_outage && self.round % 4 == 1 {

@@ -482,8 +482,8 @@ mod tests {
         }
         let mut late = Sender::new(now, &flow);
         late.member.on_start(now, 200 * MS, None);
-        assert!(late.member.cwnd() > 50_000, "{}", late.member.cwnd());
-        assert!(late.send(now) > 10, "and at the rate that goes with it");
+        assert!(late.member.cwnd() > 20_000, "{}", late.member.cwnd());
+        assert!(late.send(now) >= 10, "a burst of the rate that goes with it");
         assert!(matches!(late.member.room(now, MSS.into()), Room::At(_)));
         assert!(flow.resume_at().is_some_and(|at| at > now));
     }

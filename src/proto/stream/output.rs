@@ -103,11 +103,15 @@ impl Stream {
             self.config.options().encode(buf);
             self.syn_attempts += 1;
             self.syn_sent_at = now;
+            if self.syn_attempts > 1 {
+                // What followed a SYN that was lost is ignored, and takes no room.
+                self.board.mark_all_lost();
+            }
             self.timers.set(Timer::Syn, now + self.syn_interval(now));
             let window = self.local_window.at_open();
             return Some(Outgoing { flags: Flags::SYN, seq: Seq(0), ack: Seq(0), window });
         }
-        if self.config.early_data && self.syn_attempts > 0 {
+        if self.config.early_data && self.syn_attempts > 0 && self.board.first_lost().is_none() {
             return self.new_data(now, buf);
         }
         None

@@ -44,7 +44,9 @@ fn nodes_that_share_an_address_have_an_allowance_each() {
     // Whoever signs for a node without its key has only what a stranger has.
     let forger = Agent { id: agents[1].id, from: shared, ..Agent::new(99) };
     assert!((0..100).all(|_| !beat(&mut directory, &forger)));
-    let refused = forger.ask(&mut directory, NOW, Request::BeaconList {}).response;
+    let ask =
+        |directory: &mut Directory| forger.ask(directory, NOW, Request::BeaconList {}).response;
+    let refused = [ask(&mut directory), ask(&mut directory)].into_iter().last().unwrap();
     assert!(matches!(refused, Response::Error { code: ErrorCode::Limited, .. }), "{refused:?}");
 }
 

@@ -19,6 +19,8 @@
 //! bandwidth-delay product, a quarter where it holds four, and nearly all where it holds a quarter.
 //! Whoever shares a bottleneck with much TCP and does not like that can choose
 //! [`Cubic`](CongestionControl::Cubic).
+//!
+//! With [`Bbr`] the streams to a peer share one controller, see [`Macroflow`](super::Macroflow).
 
 pub mod bbr;
 mod cubic;
