@@ -18,7 +18,7 @@
 //! The opener may ask first: it says `want`, and the prober answers with its own.
 //!
 //! # What bounds it
-//! One attempt at a time; seldom with the same peer ([`history`]); 2,048 probes, 20 seconds. All
+//! One attempt at a time; seldom with the same peer (`history`); 2,048 probes, 20 seconds. All
 //! is agreed inside the tunnel. Openers say nothing; probes are sealed, and whoever gets one has
 //! to prove the path as any other. So a peer that lies about its address makes us send 12 kB a
 //! second for 16 seconds to somebody else, once in a minute.
