@@ -118,7 +118,10 @@ impl FromStr for RendezvousSpec {
         };
         for part in text.split(',').map(str::trim) {
             match part.split_once('=') {
-                None => (registry, beacon) = (Some(part), Some(part)),
+                None if registry.is_none() && beacon.is_none() => {
+                    (registry, beacon) = (Some(part), Some(part));
+                }
+                None => return Err(invalid()),
                 Some(("registry", value)) => registry = Some(value),
                 Some(("beacon", value)) => beacon = Some(value),
                 Some(("compat", value)) => {
