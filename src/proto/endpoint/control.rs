@@ -85,7 +85,10 @@ impl Endpoint {
     pub(super) fn handle_control_packet(&mut self, now: Instant, packet: &Packet<'_>, via: Via) {
         let header = &packet.header;
         let node = header.src.node;
-        if self.handle_mtu_packet(now, packet, via) || self.handle_path_packet(now, packet, via) {
+        let is_done = self.handle_mtu_packet(now, packet, via)
+            || self.handle_path_packet(now, packet, via)
+            || self.handle_punch_packet(now, packet);
+        if is_done {
             return;
         }
         if header.flags.contains(Flags::ACK) {

@@ -35,7 +35,7 @@ impl Endpoint {
         }
         match BeaconMessage::parse(datagram) {
             Ok(BeaconMessage::DiscoverReply { endpoint }) => {
-                self.events.push_back(EndpointEvent::Observed(endpoint));
+                self.on_observed(now, from.socket, endpoint);
             }
             Ok(BeaconMessage::PunchCommand { endpoint }) => {
                 for _ in 0..PUNCHES {
@@ -84,7 +84,7 @@ impl Endpoint {
                 let outcome = peer.tunnel.handle_key_request(now, &key);
                 self.after_exchange(now, (via, bytes), node, outcome);
             }
-            Ok(TunnelFrame::Punch) => {}
+            Ok(TunnelFrame::Punch) => self.on_punch_frame(via),
             // Plaintext is never sent and never accepted.
             Ok(TunnelFrame::Plain(_)) | Err(_) => self.stats.dropped_malformed += 1,
         }
@@ -179,6 +179,9 @@ impl Endpoint {
         let moved = peer.path.route(&conditions) != peer.told_route;
         if peer.tunnel.has_events() || is_earlier || moved {
             self.after_tunnel(now, sender);
+        }
+        if let Via::Direct(from) = via {
+            self.on_direct_frame(now, sender, from);
         }
         match packet.header.protocol {
             Protocol::Stream => self.handle_stream_packet(now, &packet),
