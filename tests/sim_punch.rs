@@ -116,7 +116,7 @@ struct World {
     rng: StdRng,
     hosts: [Host; 2],
     beacon: Beacon,
-    flying: BinaryHeap<Reverse<(Instant, u64, SocketAddr, SocketAddr, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     opening: Vec<(usize, SocketId, u16)>,
     serial: u64,
 }
