@@ -111,6 +111,9 @@ impl Roster for Everybody {
     }
 }
 
+/// Due time, a number to keep the order, from, to, and what.
+type Flying = (Instant, u64, SocketAddr, SocketAddr, Vec<u8>);
+
 struct World {
     now: Instant,
     rng: StdRng,
