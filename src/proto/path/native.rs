@@ -52,6 +52,8 @@ pub(super) struct NativePaths {
     /// The next round of probes of addresses that do not work, and how many there were.
     pub(super) round_at: Option<Instant>,
     pub(super) round: u8,
+    /// Nothing worked at the last one: those rounds are counted apart.
+    pub(super) was_outage: bool,
     /// When the peer is to be told our candidates.
     pub(super) tell_at: Option<Instant>,
     pub(super) told: u8,
@@ -78,6 +80,7 @@ impl NativePaths {
             flow: 0,
             round_at: None,
             round: 0,
+            was_outage: false,
             tell_at: None,
             told: 0,
             list: None,

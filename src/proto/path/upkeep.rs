@@ -187,6 +187,9 @@ impl NativePaths {
             return;
         }
         let is_outage = self.is_outage();
+        if std::mem::replace(&mut self.was_outage, is_outage) && !is_outage {
+            self.round = 0;
+        }
         if is_outage {
             self.paths.sort_by_key(|path| {
                 (!path.is_relay(), !path.is_proven, std::cmp::Reverse(path.last_received))
