@@ -15,6 +15,7 @@ use pilot_agent::wire::frames::message::{Headers, Hello, Incoming, MessageDecode
 use pilot_agent::wire::handshake::HandshakeMessage;
 use pilot_agent::wire::options::StreamOptions;
 use pilot_agent::wire::packet::HEADER_LEN;
+use pilot_agent::wire::punch::PunchMessage;
 use pilot_agent::wire::registry::framing::{encode_with, split_frame};
 use pilot_agent::wire::registry::{Request, Response};
 use pilot_agent::wire::registry_binary::{BinaryRequest, BinaryResponse};
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("message_frames", message_frames),
     ("options", options),
     ("packet", packet),
+    ("punch", punch),
     ("registry_binary", registry_binary),
     ("registry_json", registry_json),
     ("sack", sack),
@@ -80,6 +82,15 @@ pub fn compat(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some(text) = LoginText::parse(text) {
         assert_eq!(LoginText::parse(&text.encode()), Some(text));
+    }
+}
+
+/// Messages about punching.
+pub fn punch(data: &[u8]) {
+    if let Ok(message) = PunchMessage::parse(data) {
+        let mut again = Vec::new();
+        message.encode(&mut again);
+        assert_eq!(PunchMessage::parse(&again), Ok(message));
     }
 }
 

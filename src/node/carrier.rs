@@ -1,6 +1,6 @@
 //! How this node reaches its beacon: by UDP, or over a WebSocket while UDP is blocked.
 //!
-//! Nobody is asked which. The beacon is asked for a sign of life; if none comes within a second,
+//! Nobody is asked which. The beacon is asked for a sign of life; if none comes within 0.6 s,
 //! and a WebSocket stands, what is for the beacon goes over that, and the registry is told that
 //! only the beacon reaches this node. Meanwhile UDP is tried now and then, and taken back when it
 //! works. If neither works the beacon is away, and nothing changes.
@@ -28,14 +28,14 @@ use crate::wire::NodeId;
 use crate::wire::beacon::{BeaconMessage, is_beacon};
 
 /// The beacon is asked this often ...
-const ASK_EVERY: Duration = Duration::from_millis(250);
+const ASK_EVERY: Duration = Duration::from_millis(150);
 /// ... so many times, before UDP is taken for blocked.
 const ASKS: u32 = 4;
 /// A WebSocket is begun after this time without answer, so that it stands when UDP is given up.
-const BEGIN_AFTER: Duration = Duration::from_millis(500);
+const BEGIN_AFTER: Duration = Duration::from_millis(200);
 /// A beacon that was silent for this long is asked.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
-/// One that answered within this time is not suspected of anything.
+/// One that is suspected is asked this long after its last answer at the earliest.
 const JUST_NOW: Duration = Duration::from_secs(1);
 /// Pauses before UDP is tried again, at first and at most.
 const RETRY_UDP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
@@ -77,7 +77,7 @@ impl Detour {
         self.answered.send_replace(Some(Instant::now()));
     }
 
-    /// A direct path has died: the beacon is asked, unless it answered just now.
+    /// A direct path has died, perhaps with all of UDP: the beacon is asked.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
     }
@@ -157,9 +157,8 @@ impl Carrier {
                 _ = self.answered.changed() => {}
                 () = self.changed.notified() => return,
                 () = self.suspected.notified() => {
-                    if heard.elapsed() > JUST_NOW {
-                        return;
-                    }
+                    sleep_until(heard + JUST_NOW).await;
+                    return;
                 }
             }
         }

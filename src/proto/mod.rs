@@ -9,6 +9,7 @@ pub mod messenger;
 pub mod nat;
 pub mod path;
 pub mod pmtud;
+pub mod punch;
 pub mod stream;
 pub mod subscriber;
 pub mod tunnel;

@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod options;
 pub mod packet;
 pub mod ports;
+pub mod punch;
 pub mod registry;
 pub mod registry_binary;
 pub mod sack;

@@ -182,7 +182,7 @@ async fn rude_clients_are_cut_off_and_others_do_not_notice() {
     let alice = Agent::join(addr, 1).await;
     for bytes in [
         b"\xff\xff\xff\xff".to_vec(),
-        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(),
         b"PILT\x02\0\0\0\0".to_vec(),
         0x0010_0001_u32.to_be_bytes().to_vec(),
     ] {

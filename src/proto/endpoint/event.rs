@@ -128,6 +128,10 @@ pub struct EndpointStats {
     pub dropped_invalid: u64,
     /// Work refused because a limit was reached.
     pub dropped_limited: u64,
+    /// Symmetric NATs punched through.
+    pub punches: u64,
+    /// Attempts at that which failed.
+    pub punches_failed: u64,
     /// Streams opened, by either side.
     pub streams_opened: u64,
     /// Times that a peer's frames left the relay for a direct path.

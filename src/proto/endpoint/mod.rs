@@ -24,6 +24,7 @@ mod path_mtu;
 mod paths;
 mod peer;
 mod peers;
+mod punching;
 mod receive;
 mod streams;
 mod timers;
@@ -97,6 +98,7 @@ enum TimerKey {
     Peer(NodeId),
     /// The streams of a peer may send again.
     Pace(NodeId),
+    Punch,
 }
 
 /// See the [module](self).
@@ -134,6 +136,7 @@ pub struct Endpoint {
     proofs: RateLimiter<()>,
     orphans: Orphans<(NodeId, u16, u16)>,
     network: network::OwnNetwork,
+    punching: punching::Punching,
     stats: EndpointStats,
 }
 
@@ -168,6 +171,7 @@ impl Endpoint {
             proofs: RateLimiter::new(5.0, 10.0, 1),
             orphans: Orphans::new(),
             network: network::OwnNetwork::default(),
+            punching: punching::Punching::default(),
             stats: EndpointStats::default(),
             config,
         }
@@ -291,6 +295,7 @@ impl Endpoint {
                         self.queue_peer(node);
                     }
                 }
+                TimerKey::Punch => self.punching_timeout(now, at),
                 TimerKey::Peer(node) => {
                     if let Some(peer) = self.peers.get_mut(&node)
                         && peer.armed == Some(at)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Endpoint, EndpointConfig, Peer, StreamId};
 use crate::proto::nat::NatKind;
-use crate::proto::path::{Candidate, Conditions, PathPolicy, PathReport, SocketId, TrafficClass};
+use crate::proto::path::{Candidate, Conditions, PathPolicy, PathReport, TrafficClass};
 use crate::wire::NodeId;
 
 /// How long a NAT keeps a mapping, as long as nobody has measured it: as little as any that is
@@ -106,6 +106,7 @@ impl Endpoint {
 
     /// Addresses of this machine have changed, or it slept: every path must be proved anew.
     pub fn handle_network_change(&mut self, now: Instant) {
+        self.forget_punching(now);
         self.discover();
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
@@ -129,10 +130,6 @@ impl Endpoint {
         }
         self.apply_conditions(node);
     }
-
-    /// The driver has opened the sockets it was asked for, or as many as it could: their ports on
-    /// this machine, in order.
-    pub fn handle_sockets(&mut self, _now: Instant, _first: SocketId, _ports: &[u16]) {}
 
     /// Sets what a stream is, for the policy.
     pub fn set_class(&mut self, id: StreamId, class: TrafficClass) {

@@ -110,6 +110,8 @@ pub struct Peer {
     pub(super) last_sent: Option<Instant>,
     pub(super) last_received: Option<Instant>,
     pub(super) last_used: Instant,
+    /// It is on the relay, while in use.
+    pub(super) relayed: Option<super::punching::Relayed>,
     pub(super) armed: Option<Instant>,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
@@ -152,6 +154,7 @@ impl Peer {
             last_sent: None,
             last_received: None,
             last_used: now,
+            relayed: None,
             armed: None,
             bytes_sent: 0,
             bytes_received: 0,

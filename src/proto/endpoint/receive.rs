@@ -35,7 +35,7 @@ impl Endpoint {
         }
         match BeaconMessage::parse(datagram) {
             Ok(BeaconMessage::DiscoverReply { endpoint }) => {
-                self.events.push_back(EndpointEvent::Observed(endpoint));
+                self.on_observed(now, from.socket, endpoint);
             }
             Ok(BeaconMessage::PunchCommand { endpoint }) => {
                 for _ in 0..PUNCHES {
@@ -84,7 +84,7 @@ impl Endpoint {
                 let outcome = peer.tunnel.handle_key_request(now, &key);
                 self.after_exchange(now, (via, bytes), node, outcome);
             }
-            Ok(TunnelFrame::Punch) => {}
+            Ok(TunnelFrame::Punch) => self.on_punch_frame(via),
             // Plaintext is never sent and never accepted.
             Ok(TunnelFrame::Plain(_)) | Err(_) => self.stats.dropped_malformed += 1,
         }
@@ -113,9 +113,12 @@ impl Endpoint {
     ) {
         match outcome {
             Ok(()) => {
-                if let (Some(peer), Via::Direct(from)) = (self.peers.get_mut(&node), via) {
+                if let Some(peer) = self.peers.get_mut(&node) {
                     let conditions = self.network.conditions(self.beacon, &self.config, peer);
-                    peer.path.on_exchange(from, bytes, &conditions);
+                    match via {
+                        Via::Direct(from) => peer.path.on_exchange(from, bytes, &conditions),
+                        Via::Relay => peer.path.on_relayed_exchange(now),
+                    }
                 }
                 self.after_tunnel(now, node);
             }
@@ -161,9 +164,9 @@ impl Endpoint {
             self.stats.dropped_invalid += 1;
             return;
         }
-        let answers_probe = super::control::is_probe_answer(&packet);
+        let answered = super::control::answered_probe(&packet);
         let conditions = self.network.conditions(self.beacon, &self.config, peer);
-        peer.path.on_authenticated(now, via, frame_len, answers_probe, &conditions);
+        peer.path.on_authenticated(now, via, frame_len, answered, &conditions);
         if packet.header.protocol != Protocol::Control && !packet.payload.is_empty() {
             peer.path.on_content(now);
         }
@@ -176,6 +179,9 @@ impl Endpoint {
         let moved = peer.path.route(&conditions) != peer.told_route;
         if peer.tunnel.has_events() || is_earlier || moved {
             self.after_tunnel(now, sender);
+        }
+        if let Via::Direct(from) = via {
+            self.on_direct_frame(now, sender, from);
         }
         match packet.header.protocol {
             Protocol::Stream => self.handle_stream_packet(now, &packet),

@@ -109,6 +109,9 @@ impl Endpoint {
         let is_use = size > usize::from(overhead(route)) + 1;
         self.on_frames(now, node, route, count, buf.len(), is_use);
         self.on_run(now, node, route, size);
+        if is_use && route == Via::Relay {
+            self.on_relayed(now, node);
+        }
         Some(Transmit { destination, segment_size: size })
     }
 
@@ -292,6 +295,9 @@ impl Endpoint {
         let is_use = expects_answer || packet.header.protocol != Protocol::Control;
         peer.path.on_sent(now, route, Sent { frames, bytes, is_use, expects_answer });
         self.arm_path(now, node);
+        if is_use && route == Via::Relay {
+            self.on_relayed(now, node);
+        }
         Some(Transmit { destination, segment_size: buf.len() })
     }
 

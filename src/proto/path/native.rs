@@ -33,6 +33,8 @@ const IGNORED: u8 = 8;
 pub(super) struct NativePaths {
     /// The relay is the first.
     pub(super) paths: Vec<SinglePath>,
+    /// Addresses so far.
+    made: u32,
     pub(super) active: Option<Via>,
     pub(super) active_since: Option<Instant>,
     /// Where a key exchange came from last: our side of it goes there.
@@ -63,7 +65,8 @@ pub(super) struct NativePaths {
 impl NativePaths {
     pub(super) fn new() -> Self {
         Self {
-            paths: vec![SinglePath::new(Via::Relay, HintKind::Registry)],
+            paths: vec![SinglePath::new(Via::Relay, HintKind::Registry, 0)],
+            made: 0,
             active: None,
             active_since: None,
             answer_to: None,
@@ -439,7 +442,8 @@ impl NativePaths {
             }
             self.paths.swap_remove(index);
         }
-        self.paths.push(SinglePath::new(via, kind));
+        self.made = self.made.wrapping_add(1);
+        self.paths.push(SinglePath::new(via, kind, self.made));
         self.paths.last_mut()
     }
 

@@ -137,9 +137,8 @@ impl NativePaths {
             };
             match path.series.take_due(now) {
                 Due::Probe if is_allowed => {
-                    is_suspect |= path.series.sent() > 2
-                        && path.is_settled()
-                        && self.active == Some(path.via);
+                    is_suspect |=
+                        path.series.sent() > 2 && path.is_valid() && self.active == Some(path.via);
                     actions.push(PathAction::Probe(path.via));
                 }
                 Due::Over => path.give_up(),
