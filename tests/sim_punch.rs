@@ -111,12 +111,15 @@ impl Roster for Everybody {
     }
 }
 
+/// When it arrives, in which order, from where, where, and what.
+type Flying = (Instant, u64, SocketAddr, SocketAddr, Vec<u8>);
+
 struct World {
     now: Instant,
     rng: StdRng,
     hosts: [Host; 2],
     beacon: Beacon,
-    flying: BinaryHeap<Reverse<(Instant, u64, SocketAddr, SocketAddr, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     opening: Vec<(usize, SocketId, u16)>,
     serial: u64,
 }
