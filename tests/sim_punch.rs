@@ -111,7 +111,7 @@ impl Roster for Everybody {
     }
 }
 
-/// When it arrives, in which order, from where, where, and what.
+/// Due time, a number to keep the order, from, to, and what.
 type Flying = (Instant, u64, SocketAddr, SocketAddr, Vec<u8>);
 
 struct World {

@@ -10,7 +10,7 @@ use star::Star;
 
 /// Bytes that an idle peer may cost its node. Key schedules of AWS-LC come on top, about 1 KiB: its
 /// allocator is not ours.
-const MAX_PER_PEER: usize = 6 << 10;
+const MAX_PER_PEER: usize = 8 << 10;
 /// The same of an idle stream.
 const MAX_PER_STREAM: usize = 8 << 10;
 
@@ -33,22 +33,16 @@ fn five_thousand_idle_peers_with_ten_thousand_streams_fit_in_few_kilobytes_each(
 }
 
 #[test]
-fn a_thousand_idle_peers_cost_their_keepalives_and_nothing_else() {
+fn a_thousand_idle_peers_cost_nothing() {
     let mut star = Star::new();
     star.add_spokes(1_000);
-    // All of them at the same time, as when a node starts; the keep-alives come by and by.
-    star.run_for(Duration::from_secs(60));
+    // All of them at the same time, as when a node starts. What was used goes on being used for a
+    // minute; then its path may lapse, as the relay leads to it.
+    star.run_for(Duration::from_secs(120));
     let (wakeups, sent, received) = (star.wakeups, star.sent, star.received);
-    let busiest = star.busiest_second(Duration::from_secs(60));
-    let (wakeups, sent) = (star.wakeups - wakeups, star.sent - sent);
-    let received = star.received - received;
-    println!("a minute: {wakeups} wake-ups, {sent} sent, {received} received");
-    println!("at most {busiest} sent in a second");
-    // One keep-alive each 18 to 24 seconds from either side, and one wake-up for each of ours.
-    assert!((2_400..=3_500).contains(&sent), "{sent} sent");
-    assert!((2_400..=3_500).contains(&received), "{received} received");
-    assert!(wakeups <= sent + 200, "{wakeups} wake-ups");
-    assert!(busiest <= 150, "{busiest} in one second: a burst");
+    star.run_for(Duration::from_secs(60));
+    let seen = (star.wakeups - wakeups, star.sent - sent, star.received - received);
+    assert_eq!(seen, (0, 0, 0), "wake-ups, datagrams sent and received in a minute");
 }
 
 #[test]

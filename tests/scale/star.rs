@@ -144,16 +144,6 @@ impl Star {
         self.hub.peers().filter(|(_, peer)| peer.tunnel().is_confirmed()).count()
     }
 
-    /// Runs, and returns how many datagrams the hub sent in the busiest second.
-    pub(crate) fn busiest_second(&mut self, time: Duration) -> u64 {
-        let seconds = (0..time.as_secs()).map(|_| {
-            let before = self.sent;
-            self.run_for(Duration::from_secs(1));
-            self.sent - before
-        });
-        seconds.max().unwrap_or(0)
-    }
-
     pub(crate) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         self.pump();

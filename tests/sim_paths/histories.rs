@@ -135,6 +135,10 @@ fn whatever_happens_both_ends_are_on_working_paths_soon_after() {
     });
 }
 
+/// There is traffic for so long before something happens. Who is idle does not notice that its NAT
+/// was rebooted before it tells the beacon next where it is.
+const WARM_UP: Duration = Duration::from_millis(500);
+
 /// How long a stream stands still: the time between two arrivals at `reader`.
 fn longest_pause(
     world: &mut World,
@@ -142,9 +146,14 @@ fn longest_pause(
     time: Duration,
     happen: impl FnOnce(&mut World),
 ) -> Duration {
-    let (end, mut last, mut longest) = (world.elapsed() + time, world.elapsed(), Duration::ZERO);
-    happen(world);
-    while world.elapsed() < end {
+    let (begin, mut last, mut longest) = (world.elapsed(), world.elapsed(), Duration::ZERO);
+    let mut happen = Some(happen);
+    while world.elapsed() < begin + WARM_UP + time {
+        if world.elapsed() >= begin + WARM_UP
+            && let Some(happen) = happen.take()
+        {
+            happen(world);
+        }
         let before = traffic.read[1];
         traffic.write(world, 0);
         world.run_for(ms(10));

@@ -36,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) failed: Vec<StreamId>,
     /// Nothing leaves or reaches it.
     pub(crate) is_cut: bool,
+    /// Datagrams for peers, relayed or not.
     pub(crate) sent: u64,
 }
 
@@ -320,7 +321,8 @@ impl World {
             let Some(transmit) = host.endpoint.poll_transmit(now, &mut buf) else { return };
             let (network, from, to) = (host.network, host.addr, transmit.destination.addr);
             for datagram in buf.chunks(transmit.segment_size) {
-                self.hosts[index].sent += 1;
+                let is_for_peer = to != self.beacon_addr || datagram[0] == 0x05;
+                self.hosts[index].sent += u64::from(is_for_peer);
                 if index == 0 && to != self.beacon_addr && datagram.starts_with(b"PILS") {
                     self.overheard = Some((from, to, datagram.to_vec()));
                 }

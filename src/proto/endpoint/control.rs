@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rand::Rng;
+
 use super::peer::{LoosePacket, PendingPing};
 use super::{Endpoint, EndpointEvent};
 use crate::proto::path::Via;
@@ -12,6 +14,8 @@ use crate::wire::{Addr, Flags, Header, NodeId, Packet, Protocol, Seq};
 pub(super) const REPLY_WINDOW: Duration = Duration::from_secs(300);
 /// What release 1.18.0 puts in a probe of the direct path.
 const PROBE: &[u8] = b"pathprobe.v1";
+/// Probes of a Go node at once.
+const FOREIGN_PROBES: usize = 4;
 /// Pings of one peer that may wait at once.
 const MAX_PINGS: usize = 256;
 /// A ping that is not answered for this long is forgotten.
@@ -19,11 +23,12 @@ const PING_LIFETIME: Duration = Duration::from_secs(60);
 /// Most payload bytes of a datagram: what fits the smallest IPv6 packet, relayed and sealed.
 pub const MAX_DATAGRAM: usize = 1_152;
 
-/// Whether a packet answers a probe of the direct path.
-pub(super) fn is_probe_answer(packet: &Packet<'_>) -> bool {
-    packet.header.protocol == Protocol::Control
+/// The number of the probe of a Go node's direct path that a packet answers.
+pub(super) fn answered_probe(packet: &Packet<'_>) -> Option<u32> {
+    let is_answer = packet.header.protocol == Protocol::Control
         && packet.header.flags.contains(Flags::ACK)
-        && packet.payload == PROBE
+        && packet.payload == PROBE;
+    is_answer.then_some(packet.header.seq.0)
 }
 
 impl Endpoint {
@@ -132,11 +137,18 @@ impl Endpoint {
         self.queue_packet(node, LoosePacket { header, payload: Vec::new(), via: None });
     }
 
-    /// Asks a Go node to answer directly.
+    /// Asks a Go node whether the direct way leads there. It answers by the way that it uses itself,
+    /// and comes to the direct one when some frames have come by it.
     pub(super) fn probe_foreign(&mut self, node: NodeId, via: Via) {
-        let header = self.control_header(Addr::global(node));
-        let payload = PROBE.to_vec();
-        self.queue_packet(node, LoosePacket { header, payload, via: Some(via) });
+        let id = self.rng.next_u32() | 1;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.path.on_foreign_probe(id);
+        }
+        for _ in 0..FOREIGN_PROBES {
+            let header = Header { seq: Seq(id), ..self.control_header(Addr::global(node)) };
+            let payload = PROBE.to_vec();
+            self.queue_packet(node, LoosePacket { header, payload, via: Some(via) });
+        }
     }
 
     /// Resets a stream that a packet wanted or believed in.

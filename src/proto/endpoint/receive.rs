@@ -113,9 +113,12 @@ impl Endpoint {
     ) {
         match outcome {
             Ok(()) => {
-                if let (Some(peer), Via::Direct(from)) = (self.peers.get_mut(&node), via) {
+                if let Some(peer) = self.peers.get_mut(&node) {
                     let conditions = self.network.conditions(self.beacon, &self.config, peer);
-                    peer.path.on_exchange(from, bytes, &conditions);
+                    match via {
+                        Via::Direct(from) => peer.path.on_exchange(from, bytes, &conditions),
+                        Via::Relay => peer.path.on_relayed_exchange(now),
+                    }
                 }
                 self.after_tunnel(now, node);
             }
@@ -161,9 +164,9 @@ impl Endpoint {
             self.stats.dropped_invalid += 1;
             return;
         }
-        let answers_probe = super::control::is_probe_answer(&packet);
+        let answered = super::control::answered_probe(&packet);
         let conditions = self.network.conditions(self.beacon, &self.config, peer);
-        peer.path.on_authenticated(now, via, frame_len, answers_probe, &conditions);
+        peer.path.on_authenticated(now, via, frame_len, answered, &conditions);
         if packet.header.protocol != Protocol::Control && !packet.payload.is_empty() {
             peer.path.on_content(now);
         }

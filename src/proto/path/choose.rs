@@ -25,7 +25,8 @@ impl NativePaths {
         };
         let next = match current.state {
             PathState::Valid => self.better(now, current, conditions),
-            PathState::Suspect => self.verdict_at().filter(|at| *at <= now).and_then(|_| {
+            PathState::Suspect => self.moved(current, conditions).or_else(|| {
+                self.verdict_at().filter(|at| *at <= now)?;
                 let since = current.suspect_since;
                 self.best(conditions, |path| path.last_received >= since)
             }),
@@ -63,17 +64,20 @@ impl NativePaths {
         self.has_lost = false;
     }
 
-    /// A path that works, and better than the one in use, which works as well.
-    fn better(&self, now: Instant, current: &SinglePath, conditions: &Conditions) -> Option<Via> {
-        // The peer has moved: its frames come from there, and none from where it was.
-        let moved = self.best(conditions, |path| {
+    /// Where the peer has moved to: its frames come from there, and none from where it was.
+    fn moved(&self, current: &SinglePath, conditions: &Conditions) -> Option<Via> {
+        self.best(conditions, |path| {
             !path.is_relay()
                 && !current.is_relay()
                 && path.first_received > current.last_received
                 && path.last_answer > current.last_answer
-        });
-        if moved.is_some() {
-            return moved;
+        })
+    }
+
+    /// A path that works, and better than the one in use, which works as well.
+    fn better(&self, now: Instant, current: &SinglePath, conditions: &Conditions) -> Option<Via> {
+        if let Some(moved) = self.moved(current, conditions) {
+            return Some(moved);
         }
         let best = self.find(self.best(conditions, SinglePath::is_settled)?)?;
         let (ours, theirs) = (current.score(), best.score());

@@ -13,7 +13,9 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// And this long after that without an answer to the probe, the relay takes over.
 const DEAD_AFTER: Duration = Duration::from_millis(500);
 /// Times between probes of the direct path while on relay; the last one repeats.
-const PROBE_INTERVALS: [Duration; 4] = [
+const PROBE_INTERVALS: [Duration; 6] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(5),
@@ -21,6 +23,8 @@ const PROBE_INTERVALS: [Duration; 4] = [
 ];
 /// Direct frames in a row that bring a relayed peer back to the direct path, as release 1.18 does.
 const DIRECT_STREAK: u8 = 3;
+/// An answer by relay to a direct probe holds for this long.
+const ARRIVES_FOR: Duration = Duration::from_secs(10);
 /// Without use for this long, a relayed path is not probed any more.
 const PROBE_WHILE_USED: Duration = Duration::from_secs(60);
 
@@ -39,6 +43,8 @@ pub(super) struct ForeignPath {
     direct: Option<Remote>,
     /// An authenticated frame has come from `direct`.
     confirmed: bool,
+    /// A key exchange has come directly: it may be old, but more speaks for that way than against it.
+    came_directly: bool,
     /// Where a key exchange came from, if that is not the proven address: a peer that restarted
     /// has a new port, and can prove it only once it has heard our answer.
     answer_to: Option<Remote>,
@@ -52,6 +58,10 @@ pub(super) struct ForeignPath {
     direct_streak: u8,
     probes: usize,
     next_probe: Option<Instant>,
+    /// Number of the last probe.
+    probe_id: Option<u32>,
+    /// What we send directly arrives, and what comes by relay says nothing against it until then.
+    arrives_until: Option<Instant>,
 }
 
 impl ForeignPath {
@@ -67,8 +77,17 @@ impl ForeignPath {
     /// the path stays, and only our side of the exchange goes to that address.
     pub(super) fn on_exchange(&mut self, from: Remote) {
         self.suggest(from);
+        self.came_directly = true;
         let is_new = self.direct != Some(from) && !self.on_relay;
         self.answer_to = is_new.then_some(from);
+    }
+
+    /// Notes that a key exchange came through the relay. If none has come directly, the first data
+    /// had better go the way that works; the direct one is probed meanwhile.
+    pub(super) fn on_relayed_exchange(&mut self, now: Instant) {
+        if !self.confirmed && !self.came_directly && !self.on_relay {
+            self.enter_relay(now);
+        }
     }
 
     pub(super) fn relay_only(&self) -> bool {
@@ -156,13 +175,17 @@ impl ForeignPath {
         }
     }
 
-    /// Notes an authenticated frame; `proves_both_ways` if it answers one that we sent directly.
-    /// Returns whether the route changed.
+    /// A probe with this number goes out.
+    pub(super) fn on_probe(&mut self, id: u32) {
+        self.probe_id = Some(id);
+    }
+
+    /// Notes an authenticated frame, and which probe it answers. Returns whether the route changed.
     pub(super) fn on_authenticated(
         &mut self,
         now: Instant,
         via: Via,
-        proves_both_ways: bool,
+        answered: Option<u32>,
     ) -> bool {
         self.unanswered_since = None;
         self.suspect_since = None;
@@ -177,7 +200,7 @@ impl ForeignPath {
                     return moved;
                 }
                 self.direct_streak = self.direct_streak.saturating_add(1);
-                if proves_both_ways || self.direct_streak >= DIRECT_STREAK {
+                if answered.is_some() || self.direct_streak >= DIRECT_STREAK {
                     self.leave_relay();
                     return true;
                 }
@@ -185,6 +208,17 @@ impl ForeignPath {
             }
             Via::Relay => {
                 self.direct_streak = 0;
+                if answered.is_some() && answered == self.probe_id {
+                    // It sends by relay, but what we send directly arrives; and when it has
+                    // heard us so for a while, it comes along.
+                    self.arrives_until = Some(now + ARRIVES_FOR);
+                    let was_on_relay = self.on_relay;
+                    self.leave_relay();
+                    return was_on_relay;
+                }
+                if self.arrives_until.is_some_and(|until| now < until) {
+                    return false;
+                }
                 // The peer can't, or doesn't yet, send directly. If nothing has come that way
                 // lately, our direct path may be dead too.
                 let stale = self.last_direct_rx.is_none_or(|at| now > at + 2 * SUSPECT_AFTER);
@@ -236,6 +270,7 @@ impl ForeignPath {
 
     fn enter_relay(&mut self, now: Instant) {
         self.on_relay = true;
+        self.arrives_until = None;
         self.direct_streak = 0;
         self.probes = 0;
         self.unanswered_since = None;
@@ -286,33 +321,65 @@ mod tests {
     fn a_probe_that_is_answered_leads_back() {
         let (mut path, start) = (ForeignPath::default(), Instant::now());
         path.suggest(addr(1));
-        assert!(path.on_authenticated(start, Via::Relay, false));
+        assert!(path.on_authenticated(start, Via::Relay, None));
         assert_eq!(path.route(true), Some(Via::Relay));
         path.on_sent(start, Via::Relay);
         let probe = path.poll_timeout(true).unwrap();
         assert!(path.handle_timeout(probe, true).is_some());
-        assert!(path.on_authenticated(probe, Via::Direct(addr(2)), true));
+        assert!(path.on_authenticated(probe, Via::Direct(addr(2)), Some(1)));
         assert_eq!(path.route(true), Some(Via::Direct(addr(2))));
+    }
+
+    #[test]
+    fn what_arrives_there_goes_directly_though_the_answer_comes_by_relay() {
+        let (mut path, mut now) = (ForeignPath::default(), Instant::now());
+        path.suggest(addr(1));
+        path.on_relayed_exchange(now);
+        path.on_probe(7);
+        assert!(!path.on_authenticated(now, Via::Relay, Some(6)), "an old answer");
+        assert!(path.on_authenticated(now, Via::Relay, Some(7)));
+        assert_eq!(path.route(true), Some(Via::Direct(addr(1))));
+        assert!(!path.on_authenticated(now, Via::Relay, None));
+        now += ARRIVES_FOR;
+        assert!(path.on_authenticated(now, Via::Relay, None), "it never came along");
+        assert_eq!(path.route(true), Some(Via::Relay));
     }
 
     #[test]
     fn a_hint_does_not_displace_a_proven_address() {
         let (mut path, start) = (ForeignPath::default(), Instant::now());
-        path.on_authenticated(start, Via::Direct(addr(1)), false);
+        path.on_authenticated(start, Via::Direct(addr(1)), None);
         path.suggest(addr(2));
         assert_eq!(path.direct(), Some(addr(1)));
-        assert!(path.on_authenticated(start, Via::Direct(addr(3)), false), "the peer roamed");
+        assert!(path.on_authenticated(start, Via::Direct(addr(3)), None), "the peer roamed");
         assert_eq!(path.route(true), Some(Via::Direct(addr(3))));
+    }
+
+    #[test]
+    fn who_answers_through_the_relay_only_is_asked_there_and_probed_soon() {
+        let (mut path, start) = (ForeignPath::default(), Instant::now());
+        path.suggest(addr(1));
+        path.on_relayed_exchange(start);
+        assert_eq!(path.route(true), Some(Via::Relay));
+        path.on_sent(start, Via::Relay);
+        let probe = path.poll_timeout(true).unwrap();
+        assert!(probe < start + Duration::from_secs(1));
+        assert!(path.handle_timeout(probe, true).is_some());
+
+        let mut direct = ForeignPath::default();
+        direct.on_exchange(addr(1));
+        direct.on_relayed_exchange(start);
+        assert_eq!(direct.route(true), Some(Via::Direct(addr(1))), "the copy says nothing new");
     }
 
     #[test]
     fn a_peer_that_restarted_is_answered_where_it_is_now() {
         let (mut path, start) = (ForeignPath::default(), Instant::now());
-        path.on_authenticated(start, Via::Direct(addr(1)), false);
+        path.on_authenticated(start, Via::Direct(addr(1)), None);
         path.on_exchange(addr(2));
         assert_eq!(path.answer_to(), Some(addr(2)));
         assert_eq!(path.route(true), Some(Via::Direct(addr(1))), "data waits for proof");
-        path.on_authenticated(start, Via::Direct(addr(2)), true);
+        path.on_authenticated(start, Via::Direct(addr(2)), Some(1));
         assert_eq!((path.answer_to(), path.direct()), (None, Some(addr(2))));
     }
 
@@ -321,7 +388,7 @@ mod tests {
         let (mut path, mut now) = (ForeignPath::default(), Instant::now());
         path.suggest(addr(1));
         path.on_sent(now, Via::Relay);
-        path.on_authenticated(now, Via::Relay, false);
+        path.on_authenticated(now, Via::Relay, None);
         let mut probes = 0;
         while let Some(at) = path.poll_timeout(true) {
             now = at;

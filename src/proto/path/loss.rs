@@ -2,6 +2,8 @@
 
 /// Frames in one measurement. Fewer would make one lost probe look like a bad path.
 const WINDOW: u32 = 20;
+/// The same of a path that lost some, and that only probes may go by.
+const LOSSY_WINDOW: u32 = 10;
 /// A path that loses this share of frames, again and again, is lossy..
 const LOSSY_AT: f32 = 0.15;
 /// ..until it loses less than this.
@@ -13,6 +15,8 @@ pub(super) struct LossMeter {
     /// Both counts when the present measurement began.
     since: Option<(u32, u32)>,
     loss: Option<f32>,
+    /// Bad measurements in a row.
+    bad: u8,
     is_lossy: bool,
 }
 
@@ -30,13 +34,14 @@ impl LossMeter {
             self.since = (arrived > u32::MAX / 2).then_some((sent, received)).or(self.since);
             return;
         }
-        if frames < WINDOW {
+        if frames < if self.is_in_doubt() { LOSSY_WINDOW } else { WINDOW } {
             return;
         }
         // Frames that overtook the probe make a little more than all.
         let lost = frames.saturating_sub(arrived) as f32 / frames as f32;
         let loss = self.loss.map_or(lost, |before| before.midpoint(lost));
-        let is_bad = self.loss.is_some() && lost >= LOSSY_AT && loss >= LOSSY_AT;
+        self.bad = if lost >= LOSSY_AT { self.bad.saturating_add(1) } else { 0 };
+        let is_bad = self.bad > 1 && loss >= LOSSY_AT;
         self.is_lossy = if self.is_lossy { loss >= CLEAN_AT } else { is_bad };
         (self.loss, self.since) = (Some(loss), Some((sent, received)));
     }
@@ -51,8 +56,18 @@ impl LossMeter {
         self.is_lossy
     }
 
-    /// Nothing is known of the path any more: it was dead for a while, or carries segments of
-    /// another size.
+    /// Whether it has lost enough for another to be taken: then it must be measured again.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_lossy || self.loss.is_some_and(|loss| loss >= CLEAN_AT)
+    }
+
+    /// The path was dead for a while: what was lost meanwhile does not count, and what was known
+    /// does.
+    pub(super) fn skip(&mut self) {
+        self.since = None;
+    }
+
+    /// Nothing is known of the path any more: it carries segments of another size.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }

@@ -199,6 +199,13 @@ impl PathSet {
         }
     }
 
+    /// Notes that a key exchange came through the relay.
+    pub fn on_relayed_exchange(&mut self, now: Instant) {
+        if let Rule::Foreign(path) = &mut self.rule {
+            path.on_relayed_exchange(now);
+        }
+    }
+
     /// Where a frame of the key exchange goes, and whether the beacon should make both sides
     /// punch. `may_copy`: it may go several ways.
     #[must_use]
@@ -284,19 +291,25 @@ impl PathSet {
         }
     }
 
-    /// Notes an authenticated frame of `bytes`; `proves_both_ways` if it answers a probe of
-    /// release 1.18's kind.
+    /// A probe of release 1.18's kind goes out, with this number.
+    pub fn on_foreign_probe(&mut self, id: u32) {
+        if let Rule::Foreign(path) = &mut self.rule {
+            path.on_probe(id);
+        }
+    }
+
+    /// Notes an authenticated frame of `bytes`, and which probe of release 1.18's kind it answers.
     pub fn on_authenticated(
         &mut self,
         now: Instant,
         via: Via,
         bytes: usize,
-        proves_both_ways: bool,
+        answered: Option<u32>,
         conditions: &Conditions,
     ) {
         match &mut self.rule {
             Rule::Foreign(path) => {
-                path.on_authenticated(now, via, proves_both_ways);
+                path.on_authenticated(now, via, answered);
             }
             Rule::Native(paths) => paths.on_authenticated(now, via, bytes, conditions),
         }

@@ -33,6 +33,8 @@ const IGNORED: u8 = 8;
 pub(super) struct NativePaths {
     /// The relay is the first.
     pub(super) paths: Vec<SinglePath>,
+    /// Addresses so far.
+    made: u32,
     pub(super) active: Option<Via>,
     pub(super) active_since: Option<Instant>,
     /// Where a key exchange came from last: our side of it goes there.
@@ -50,6 +52,8 @@ pub(super) struct NativePaths {
     /// The next round of probes of addresses that do not work, and how many there were.
     pub(super) round_at: Option<Instant>,
     pub(super) round: u8,
+    /// Nothing worked at the last one: those rounds are counted apart.
+    pub(super) was_outage: bool,
     /// When the peer is to be told our candidates.
     pub(super) tell_at: Option<Instant>,
     pub(super) told: u8,
@@ -63,7 +67,8 @@ pub(super) struct NativePaths {
 impl NativePaths {
     pub(super) fn new() -> Self {
         Self {
-            paths: vec![SinglePath::new(Via::Relay, HintKind::Registry)],
+            paths: vec![SinglePath::new(Via::Relay, HintKind::Registry, 0)],
+            made: 0,
             active: None,
             active_since: None,
             answer_to: None,
@@ -75,6 +80,7 @@ impl NativePaths {
             flow: 0,
             round_at: None,
             round: 0,
+            was_outage: false,
             tell_at: None,
             told: 0,
             list: None,
@@ -439,7 +445,8 @@ impl NativePaths {
             }
             self.paths.swap_remove(index);
         }
-        self.paths.push(SinglePath::new(via, kind));
+        self.made = self.made.wrapping_add(1);
+        self.paths.push(SinglePath::new(via, kind, self.made));
         self.paths.last_mut()
     }
 

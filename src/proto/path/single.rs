@@ -25,6 +25,9 @@ const LOSS_PENALTY: Duration = Duration::from_millis(500);
 const IPV6_BONUS: Duration = Duration::from_millis(3);
 /// How long an answer proves a path, when frames come another way.
 const SURE: Duration = Duration::from_millis(500);
+/// Counts of received frames begin elsewhere on each path. Else a peer whose address changed would
+/// compare the count of the new path with that of the old one, and see loss where is none.
+const COUNT_STEP: u32 = 0x2545_f491;
 /// What was in flight when a path was silent for so long is taken for lost.
 const OUTAGE: Duration = Duration::from_millis(300);
 /// A path that came back from the dead must answer so often before it is chosen while another
@@ -86,7 +89,8 @@ pub(super) struct SinglePath {
 }
 
 impl SinglePath {
-    pub(super) fn new(via: Via, kind: HintKind) -> Self {
+    /// The `number`th of its peer.
+    pub(super) fn new(via: Via, kind: HintKind, number: u32) -> Self {
         Self {
             via,
             kind,
@@ -95,7 +99,7 @@ impl SinglePath {
             loss: LossMeter::default(),
             series: Series::default(),
             sent: 0,
-            received: 0,
+            received: number.wrapping_mul(COUNT_STEP),
             allowance: 0,
             is_proven: via == Via::Relay,
             first_received: None,
@@ -120,9 +124,18 @@ impl SinglePath {
         self.state == PathState::Valid
     }
 
-    /// Valid, and not only for the first time after it was dead.
+    /// Valid, not only for the first time after it was dead, and no probe waits for its answer for
+    /// long.
     pub(super) fn is_settled(&self) -> bool {
-        self.is_valid() && self.returning == 0
+        self.is_valid()
+            && self.returning == 0
+            && !(self.series.is_running() && self.series.sent() > 1)
+    }
+
+    /// It answered nothing for some time.
+    fn was_down(&self, now: Instant) -> bool {
+        self.state == PathState::Dead && self.is_proven
+            || self.suspect_since.is_some_and(|at| now > at + OUTAGE)
     }
 
     /// How long an answer takes at most, usually.
@@ -219,6 +232,9 @@ impl SinglePath {
             Some(srtt) if self.state == PathState::Valid => (srtt * 3 + took) / 4,
             _ => took,
         });
+        if self.was_down(now) {
+            self.loss.skip();
+        }
         self.loss.sample(sent, received);
         (self.is_proven, self.last_answer) = (true, Some(now));
         if self.returning > 0 {
@@ -242,9 +258,7 @@ impl SinglePath {
         } else if self.returning == 0 {
             self.series.stop();
         }
-        let was_down = self.state == PathState::Dead && self.is_proven
-            || self.suspect_since.is_some_and(|at| now > at + OUTAGE);
-        self.has_recovered |= was_down;
+        self.has_recovered |= self.was_down(now);
         self.state = PathState::Valid;
         self.unanswered_since = None;
         self.suspect_since = None;
@@ -278,7 +292,7 @@ impl SinglePath {
         self.returning = 0;
         self.unanswered_since = None;
         self.suspect_since = None;
-        self.loss.forget();
+        self.loss.skip();
         self.state = PathState::Dead;
     }
 }

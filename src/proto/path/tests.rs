@@ -43,7 +43,7 @@ impl Peer {
     }
 
     fn hear(&mut self, via: Via) {
-        self.paths.on_authenticated(self.now, via, 100, false, &HERE);
+        self.paths.on_authenticated(self.now, via, 100, None, &HERE);
     }
 
     /// Time passes; probes of `alive` paths are answered after 20 ms.
@@ -187,7 +187,7 @@ fn a_policy_is_kept_whatever_comes() {
     let mut peer = Peer::new();
     let relay_only = Conditions { has_direct: false, ..HERE };
     peer.paths.apply(&relay_only);
-    peer.paths.on_authenticated(peer.now, Via::Direct(addr(3)), 100, false, &relay_only);
+    peer.paths.on_authenticated(peer.now, Via::Direct(addr(3)), 100, None, &relay_only);
     peer.paths.hint(peer.now, addr(4), HintKind::Registry, &relay_only);
     let known: Vec<Via> = peer.paths.report(&HERE).iter().map(|report| report.via).collect();
     assert_eq!(known, [Via::Relay]);

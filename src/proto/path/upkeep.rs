@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a new address | at once, then after 100, 200, 400 .. ms, six times |
 //! | the path in use | every second while there is traffic; then so often that a NAT keeps it |
-//! | other paths that work | every 15 s while the peer is used; four times a second while one in use is lossy |
+//! | other paths that work | every 15 s while the peer is used; four times a second while one of them loses frames |
 //! | addresses that do not work | 1, 2, 5, 15 s after the first attempts, then every 60 s while the peer is used |
 //! | everything | at once when the path in use is suspect; twice a second while nothing works at all |
 //!
@@ -137,9 +137,8 @@ impl NativePaths {
             };
             match path.series.take_due(now) {
                 Due::Probe if is_allowed => {
-                    is_suspect |= path.series.sent() > 2
-                        && path.is_settled()
-                        && self.active == Some(path.via);
+                    is_suspect |=
+                        path.series.sent() > 2 && path.is_valid() && self.active == Some(path.via);
                     actions.push(PathAction::Probe(path.via));
                 }
                 Due::Over => path.give_up(),
@@ -188,6 +187,9 @@ impl NativePaths {
             return;
         }
         let is_outage = self.is_outage();
+        if std::mem::replace(&mut self.was_outage, is_outage) && !is_outage {
+            self.round = 0;
+        }
         if is_outage {
             self.paths.sort_by_key(|path| {
                 (!path.is_relay(), !path.is_proven, std::cmp::Reverse(path.last_received))
@@ -259,7 +261,7 @@ impl NativePaths {
         }
         let is_active = self.active == Some(path.via);
         let last = path.last_probe.unwrap_or(used);
-        let often = if self.paths.iter().any(|path| path.is_valid() && path.loss.is_lossy()) {
+        let often = if self.paths.iter().any(|path| path.is_valid() && path.loss.is_in_doubt()) {
             MEASURE
         } else {
             HEARTBEAT
