@@ -26,6 +26,8 @@ use super::fork::process;
 /// Longest time that joining the runtime's threads may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(5);
 const MAX_WORKERS: usize = 4;
+/// A thread for blocking work ends after this long without any.
+const BLOCKING_KEPT: Duration = Duration::from_secs(1);
 
 static HOLDER: Mutex<Option<Holder>> = Mutex::new(None);
 
@@ -55,6 +57,8 @@ fn build() -> std::io::Result<Runtime> {
     let count = AtomicUsize::new(0);
     Builder::new_multi_thread()
         .worker_threads(cpus.min(MAX_WORKERS))
+        // Files are seldom worked on: the threads for that go soon after.
+        .thread_keep_alive(BLOCKING_KEPT)
         .thread_name_fn(move || format!("pilot-io-{}", count.fetch_add(1, Ordering::Relaxed)))
         .enable_all()
         .build()
