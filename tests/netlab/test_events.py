@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
 from netlab import events, missing
 from netlab.events import LAST, Figures, Times, run_events
-
-if TYPE_CHECKING:
-    from _pytest.mark import ParameterSet
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
@@ -35,23 +31,9 @@ ASKED = (
     events.new_public_address_unnoticed,
 )
 
-# What does not work yet.
-AWAITED = {
-    "reboot_with_new_ports": "paths that are proved anew",
-    "reboot_of_the_receiver": "paths that are proved anew",
-    "new_public_address": "paths that are proved anew",
-    "new_public_address_of_the_receiver": "paths that are proved anew",
-    "mapping_forgotten": "frames by relay as well as by a path long silent",
-    "reboot_unnoticed": "frames by relay as well as by a path long silent",
-    "new_public_address_unnoticed": "frames by relay as well as by a path long silent",
-}
-
-
-def marked(event: str) -> ParameterSet | str:
-    if event not in AWAITED:
-        return event
-    reason = f"needs {AWAITED[event]}"
-    return pytest.param(event, marks=pytest.mark.xfail(reason=reason, strict=False))
+# A silent node learns that its NAT has forgotten it from the answer to its next word to the beacon,
+# within 15 s; nothing that others send tells it.
+UNNOTICED = (events.reboot_unnoticed.__name__, events.new_public_address_unnoticed.__name__)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +44,7 @@ def figures() -> dict[str, Figures]:
     return found
 
 
-@pytest.mark.parametrize("event", [marked(event.__name__) for event in STREAMED])
+@pytest.mark.parametrize("event", [event.__name__ for event in STREAMED])
 def test_a_stream_goes_on(figures: dict[str, Figures], event: str) -> None:
     found = figures[event]
     assert found.trouble == ""
@@ -71,12 +53,12 @@ def test_a_stream_goes_on(figures: dict[str, Figures], event: str) -> None:
     assert found.recovered < 6
 
 
-@pytest.mark.parametrize("event", [marked(event.__name__) for event in ASKED])
+@pytest.mark.parametrize("event", [event.__name__ for event in ASKED])
 def test_a_question_is_answered(figures: dict[str, Figures], event: str) -> None:
     found = figures[event]
     assert found.trouble == ""
     assert found.answered is not None
-    assert found.answered < 6
+    assert found.answered < (20 if event in UNNOTICED else 6)
 
 
 def test_silence_costs_little(figures: dict[str, Figures]) -> None:
