@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Node;
-pub use super::core::Sink;
-use super::core::Waiter;
 use super::error::NodeError;
 use super::messages::{Messages, Verdict, Waiting, to_content};
 use super::types::{Message, Payload, PeerRef, Request};
+pub use super::waiting::Sink;
+use super::waiting::Waiter;
 use crate::proto::messenger::Outcome;
 use crate::wire::Addr;
 
@@ -242,7 +242,7 @@ impl Node {
         &self,
         cx: &mut Context<'_>,
         take: impl Fn(&Self) -> Result<Vec<T>, NodeError>,
-        waiters: impl FnOnce(&mut super::core::Inbox) -> &mut Vec<std::task::Waker>,
+        waiters: impl FnOnce(&mut super::waiting::Inbox) -> &mut Vec<std::task::Waker>,
     ) -> Poll<Result<Vec<T>, NodeError>> {
         let is_ready = |taken: &Result<Vec<T>, _>| taken.as_ref().map_or(true, |t| !t.is_empty());
         let taken = take(self);

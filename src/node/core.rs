@@ -4,8 +4,7 @@
 //! must be woken. So a write from an application thread leaves the machine on that thread, without
 //! a hop to the driver; and nothing is ever woken, and no user code run, under the lock.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -20,11 +19,12 @@ use super::events::Watchers;
 use super::fair_lock::FairLock;
 use super::simulate::Simulator;
 use super::sockets::{Helpers, SocketOrder};
-use super::types::{Datagram, Message};
+use super::types::Datagram;
+use super::waiting::{DatagramQueue, Effects, Inbox, StreamWaiters, Waiter};
 use crate::net::clock;
 use crate::net::udp::{RecvBatch, UdpIo, is_too_large};
 use crate::proto::endpoint::{Endpoint, EndpointEvent, StreamId, Transmit};
-use crate::proto::messenger::{Messenger, Outcome};
+use crate::proto::messenger::Messenger;
 use crate::proto::path::{Remote, SocketId, Via};
 use crate::proto::stream::StreamEvent;
 use crate::wire::NodeId;
@@ -48,123 +48,6 @@ pub(super) enum Upcall {
     PeerLost(NodeId),
     /// A trust handshake waits at the registry.
     HandshakeWaiting,
-}
-
-/// Who waits for a stream.
-#[derive(Debug, Default)]
-pub(super) struct StreamWaiters {
-    pub(super) read: Option<Waker>,
-    pub(super) write: Option<Waker>,
-    pub(super) other: Vec<Waker>,
-}
-
-impl StreamWaiters {
-    fn take_all(&mut self, into: &mut Vec<Waker>) {
-        into.extend(self.read.take());
-        into.extend(self.write.take());
-        into.append(&mut self.other);
-    }
-}
-
-/// Datagrams that wait for the application.
-#[derive(Debug, Default)]
-pub(super) struct DatagramQueue {
-    pub(super) queue: VecDeque<Datagram>,
-    pub(super) waker: Option<Waker>,
-    pub(super) dropped: u64,
-}
-
-/// Messages that came by data exchange, and who waits for messages and requests of any kind.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
-    foreign: VecDeque<Message>,
-    foreign_bytes: usize,
-    pub(super) message: Vec<Waker>,
-    pub(super) request: Vec<Waker>,
-    /// Who waits for room among the messages of data exchange.
-    pub(super) room: Vec<Waker>,
-    /// A message was taken since the last look at `room`.
-    has_room: bool,
-}
-
-impl Inbox {
-    /// Takes a message of data exchange out of `message`; `false` if that would exceed `limit`
-    /// bytes. One message always fits.
-    pub(super) fn offer(&mut self, message: &mut Option<Message>, limit: usize) -> bool {
-        let Some(offered) = message.take() else { return true };
-        let total = self.foreign_bytes.saturating_add(cost(&offered));
-        if total > limit && !self.foreign.is_empty() {
-            *message = Some(offered);
-            return false;
-        }
-        self.foreign_bytes = total;
-        self.foreign.push_back(offered);
-        true
-    }
-
-    /// The next message of data exchange.
-    pub(super) fn take_foreign(&mut self) -> Option<Message> {
-        let message = self.foreign.pop_front()?;
-        self.foreign_bytes -= cost(&message);
-        self.has_room = true;
-        Some(message)
-    }
-}
-
-/// What a message counts against the limit of the inbox: its bytes and what surrounds them.
-fn cost(message: &Message) -> usize {
-    let headers = message.payload.headers.iter().map(|(key, value)| key.len() + value.len());
-    message.payload.data.len() + headers.sum::<usize>() + 512
-}
-
-/// Takes what has become of things sent, for someone who is no task of the runtime.
-pub trait Sink: Send + Sync {
-    /// `None`: the node was closed. Called without any lock, on any thread.
-    fn settle(self: Arc<Self>, number: u64, outcome: Option<Outcome>);
-}
-
-/// Who waits for what has become of something sent.
-pub(super) enum Waiter {
-    Task(oneshot::Sender<Outcome>),
-    Sink(Arc<dyn Sink>),
-}
-
-impl fmt::Debug for Waiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Task(_) => "Task",
-            Self::Sink(_) => "Sink",
-        })
-    }
-}
-
-impl Waiter {
-    fn tell(self, number: u64, outcome: Option<Outcome>) {
-        match (self, outcome) {
-            // Nobody may be waiting any more.
-            (Self::Task(sender), Some(outcome)) => drop(sender.send(outcome)),
-            (Self::Task(sender), None) => drop(sender),
-            (Self::Sink(sink), outcome) => sink.settle(number, outcome),
-        }
-    }
-}
-
-/// What must happen after the lock is released.
-#[derive(Debug, Default)]
-struct Effects {
-    wake: Vec<Waker>,
-    outcomes: Vec<(Waiter, u64, Option<Outcome>)>,
-}
-
-impl Effects {
-    fn carry_out(self) {
-        for (waiter, number, outcome) in self.outcomes {
-            waiter.tell(number, outcome);
-        }
-        for waker in self.wake {
-            waker.wake();
-        }
-    }
 }
 
 /// Everything under the lock.

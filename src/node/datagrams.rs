@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::core::{DatagramQueue, Shared};
+use super::core::Shared;
 use super::error::NodeError;
 use super::types::Datagram;
+use super::waiting::DatagramQueue;
 use crate::proto::endpoint::MAX_DATAGRAM;
 use crate::wire::Addr;
 

@@ -8,11 +8,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::calls::Begun;
-use super::core::{Shared, Waiter};
+use super::core::Shared;
 use super::error::NodeError;
 use super::resolver::Resolver;
 use super::services::data;
 use super::types::{Message, Payload, PayloadKind, PeerRef, Request};
+use super::waiting::Waiter;
 use crate::proto::messenger::{Content, InboxMessage, InboxRequest, Outcome};
 use crate::wire::Addr;
 use crate::wire::frames::message::{self as frames, ErrorCode, Headers};

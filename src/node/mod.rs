@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`](NodeConfig), [`types`](PeerRef), [`error`](NodeError) | values of the API |
 //! | `core`, `driver` | the endpoint behind its lock; the task that receives and keeps time |
+//! | `waiting` | who waits for what, and is woken after the lock |
 //! | `stream` | handles of streams and listeners |
 //! | `messages`, `calls` | send and request: as futures, and for event loops |
 //! | `attend` | an event loop that receives, and sends in batches |
@@ -46,6 +47,7 @@ mod stream;
 mod trust;
 mod types;
 mod views;
+mod waiting;
 mod whereabouts;
 
 use std::future::poll_fn;

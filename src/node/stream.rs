@@ -208,7 +208,7 @@ impl NodeStream {
         &self,
         cx: &mut Context<'_>,
         is_ready: impl FnOnce(&Stream) -> bool,
-        wait: impl FnOnce(&mut super::core::StreamWaiters, Waker),
+        wait: impl FnOnce(&mut super::waiting::StreamWaiters, Waker),
     ) -> Poll<Result<(), NodeError>> {
         let id = self.0.id;
         self.0.shared.look(|core| {

@@ -161,11 +161,11 @@ fn when_nothing_works_probes_stay_few() {
     assert!(later <= 15 * 20, "{per_second:?}");
 }
 
-#[test]
-fn who_wants_the_relay_only_shows_no_address() {
+fn shows_no_address(for_peer: bool) {
     let mut world = pair(1, [Some(Kind::FULL_CONE), Some(Kind::FULL_CONE)]);
     let hidden = PathPolicy { direct: false, ..PathPolicy::default() };
-    world.at(0, |endpoint, _| endpoint.set_policy(None, hidden));
+    let whom = for_peer.then_some(world.hosts[1].node);
+    world.at(0, |endpoint, _| endpoint.set_policy(whom, hidden));
     let mut traffic = Traffic::new(&mut world, 1, 0);
     assert!(traffic.exchange(&mut world, seconds(1)));
     world.overheard = None;
@@ -176,6 +176,16 @@ fn who_wants_the_relay_only_shows_no_address() {
     assert!(world.overheard.is_none(), "it has sent something directly");
     assert_eq!(world.route(0, 1), Some(Via::Relay));
     assert_eq!(world.route(1, 0), Some(Via::Relay));
+}
+
+#[test]
+fn who_wants_the_relay_only_shows_no_address() {
+    shows_no_address(false);
+}
+
+#[test]
+fn a_policy_for_one_peer_holds_before_that_is_known() {
+    shows_no_address(true);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the node knows of the network it is in, and what its user wants of paths.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,18 @@ pub(super) struct OwnNetwork {
     mapping_lifetime: Option<Duration>,
     is_udp_blocked: bool,
     policy: PathPolicy,
+    /// Of single peers, also of those that are not known yet or have been forgotten.
+    policies: HashMap<NodeId, PathPolicy>,
     /// The last discover that a path asked for, and how many there were of late.
     pub(super) discovered: Option<(Instant, u32)>,
 }
 
 impl OwnNetwork {
+    /// What a peer has that becomes known now.
+    pub(super) fn policy_of(&self, node: NodeId) -> Option<Box<PathPolicy>> {
+        self.policies.get(&node).copied().map(Box::new)
+    }
+
     /// What the user wants with a peer.
     pub(super) fn policy<'a>(&'a self, peer: &'a Peer) -> &'a PathPolicy {
         peer.policy.as_deref().unwrap_or(&self.policy)
@@ -123,6 +131,7 @@ impl Endpoint {
         match node {
             None => self.network.policy = policy,
             Some(node) => {
+                self.network.policies.insert(node, policy);
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.policy = Some(Box::new(policy));
                 }

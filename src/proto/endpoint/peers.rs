@@ -142,7 +142,9 @@ impl Endpoint {
         }
         self.unverified += 1;
         let tunnel = Tunnel::new(node, self.config.tunnel.clone(), &mut self.rng);
-        self.peers.insert(node, Peer::new(now, tunnel));
+        let mut peer = Peer::new(now, tunnel);
+        peer.policy = self.network.policy_of(node);
+        self.peers.insert(node, peer);
         true
     }
 
